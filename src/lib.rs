@@ -1,0 +1,1 @@
+//! Realtime sessions that do not care what carries them.
