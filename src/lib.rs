@@ -1,1 +1,3 @@
 //! Realtime sessions that do not care what carries them.
+
+pub mod frame;

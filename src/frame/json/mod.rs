@@ -1,0 +1,320 @@
+//! The JSON encoding of frames: one array per frame, its tag first.
+//!
+//! Text is checked once, as a whole: an array is first taken apart into raw elements, which is where
+//! anything that is not well-formed ends, and only then read as a frame. Nothing here recurses with its
+//! input. It implements `docs/PROTOCOL.md`, "Encodings".
+
+mod encode;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use serde::de::{DeserializeOwned, Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+pub(super) use encode::{NO_JSON, encode, encode_close, encode_payload};
+
+use super::body::check_depth;
+use super::{
+    Ack, Body, Close, CloseCode, CloseDetail, DecodeError, Frame, Json, JsonError, Limits, MAX_JSON_DEPTH,
+    MAX_NUMBER, Message, MessageKind, Seq,
+};
+
+/// Decodes one frame; `None` is a frame of an extension, to be passed over.
+pub(super) fn decode(text: &[u8], limits: &Limits) -> Result<Option<Frame>, DecodeError> {
+    if let Some(message) = plain_message(text, limits) {
+        return message.map(Some);
+    }
+    let mut elements = Elements::of(text)?;
+    let tag = elements.text("a tag")?;
+    let frame = match tag.as_ref() {
+        "msg" => message(&mut elements, limits, |_| Ok(MessageKind::Plain))?,
+        "req" => message(&mut elements, limits, |_| Ok(MessageKind::Request))?,
+        "res" => message(&mut elements, limits, |elements| Ok(MessageKind::Reply(elements.id()?)))?,
+        "err" => message(&mut elements, limits, |elements| Ok(MessageKind::Failure(elements.id()?)))?,
+        "ack" => {
+            let received = elements.seq()?;
+            let taken = if elements.is_empty() { received } else { elements.seq()? };
+            check_taken(received, Some(taken))?;
+            Frame::Ack(Ack { received, taken })
+        }
+        "ping" => Frame::Ping(elements.optional_number()?),
+        "pong" => Frame::Pong(elements.optional_number()?),
+        "auth" => Frame::Auth(Json::copy_checked(elements.next("a token")?)?),
+        "auth_ok" => Frame::AuthOk(elements.number()?),
+        "close" => Frame::Close(close(&mut elements)?),
+        tag if tag.starts_with("x-") => return Ok(None),
+        tag => {
+            let kind = ObjectKind::of_tag(tag).ok_or(DecodeError::UnknownFrame)?;
+            decode_object(kind, elements.next("an object")?)?
+        }
+    };
+    elements.end()?;
+    Ok(Some(frame))
+}
+
+/// The commonest frame, `["msg",17,…]`, in the one form in which encoders write it: it need not be taken apart.
+/// `None` leaves all else, and whatever may be wrong with the text, to the general way.
+fn plain_message(text: &[u8], limits: &Limits) -> Option<Result<Frame, DecodeError>> {
+    /// As many digits as no number is too large for.
+    const DIGITS: usize = 15;
+    let rest = text.strip_prefix(b"[\"msg\",")?.strip_suffix(b"]")?;
+    let comma = rest.iter().take(DIGITS.saturating_add(1)).position(|&byte| byte == b',')?;
+    let (digits, body) = rest.split_at_checked(comma)?;
+    if digits.first().is_none_or(|&first| first == b'0') || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits.iter().fold(0_u64, |number, &digit| {
+        number.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0')))
+    });
+    let seq = Seq::new(number)?;
+    // One value, and nothing behind it: with an encoding behind the body this is not one.
+    let raw = serde_json::from_slice(body.get(1..)?).ok()?;
+    Some(json_body(raw, limits).map(|body| Frame::Message(Message { seq, kind: MessageKind::Plain, body })))
+}
+
+/// The frames that carry one object.
+#[derive(Clone, Copy)]
+pub(super) enum ObjectKind {
+    Hello,
+    Welcome,
+    Attach,
+    Move,
+    Poll,
+    Push,
+}
+
+impl ObjectKind {
+    fn of_tag(tag: &str) -> Option<Self> {
+        Some(match tag {
+            "hello" => Self::Hello,
+            "welcome" => Self::Welcome,
+            "attach" => Self::Attach,
+            "move" => Self::Move,
+            "poll" => Self::Poll,
+            "push" => Self::Push,
+            _ => return None,
+        })
+    }
+}
+
+/// Reads the object of a frame.
+pub(super) fn decode_object(kind: ObjectKind, raw: &RawValue) -> Result<Frame, DecodeError> {
+    Ok(match kind {
+        ObjectKind::Hello => {
+            let hello: Box<super::Hello> = object(raw)?;
+            check_taken(hello.received, hello.taken)?;
+            Frame::Hello(hello)
+        }
+        ObjectKind::Welcome => {
+            let welcome: Box<super::Welcome> = object(raw)?;
+            check_taken(welcome.received, welcome.taken)?;
+            Frame::Welcome(welcome)
+        }
+        ObjectKind::Attach => {
+            let attach: super::Attach = object(raw)?;
+            check_taken(attach.received, attach.taken)?;
+            Frame::Attach(attach)
+        }
+        ObjectKind::Move => Frame::Move(object(raw)?),
+        ObjectKind::Poll => {
+            let poll: Box<super::Poll> = object(raw)?;
+            check_taken(poll.received, poll.taken)?;
+            Frame::Poll(poll)
+        }
+        ObjectKind::Push => Frame::Push(object(raw)?),
+    })
+}
+
+/// Reads the array of a `close`, which the binary encoding writes without the tag.
+pub(super) fn decode_close(text: &[u8]) -> Result<Close, DecodeError> {
+    let mut elements = Elements::of(text)?;
+    let close = close(&mut elements)?;
+    elements.end()?;
+    Ok(close)
+}
+
+/// Finds the one JSON value that a text consists of.
+pub(super) fn raw(text: &[u8]) -> Result<&RawValue, DecodeError> {
+    serde_json::from_slice(text).map_err(malformed)
+}
+
+/// Checks the size of a JSON body, and copies it.
+pub(super) fn json_body(raw: &RawValue, limits: &Limits) -> Result<Body, DecodeError> {
+    check_size(raw.get().len(), limits)?;
+    Ok(Body::Json(Json::copy_checked(raw)?))
+}
+
+/// Refuses what is too large for a body.
+pub(super) fn check_size(bytes: usize, limits: &Limits) -> Result<(), DecodeError> {
+    if bytes > limits.max_message_bytes {
+        return Err(DecodeError::TooLarge { what: "message", limit: limits.max_message_bytes });
+    }
+    Ok(())
+}
+
+/// Nothing is taken that was not received.
+pub(super) fn check_taken(received: Seq, taken: Option<Seq>) -> Result<(), DecodeError> {
+    if taken.is_some_and(|taken| taken > received) { Err(DecodeError::Number) } else { Ok(()) }
+}
+
+fn message<'de>(
+    elements: &mut Elements<'de>,
+    limits: &Limits,
+    kind: impl FnOnce(&mut Elements<'de>) -> Result<MessageKind, DecodeError>,
+) -> Result<Frame, DecodeError> {
+    let seq = elements.id()?;
+    let kind = kind(elements)?;
+    let raw = elements.next("a body")?;
+    let body = if elements.is_empty() || matches!(kind, MessageKind::Failure(_)) {
+        json_body(raw, limits)?
+    } else {
+        if elements.text("an encoding")? != "base64" {
+            return Err(shape("the encoding of a body is base64 or left out"));
+        }
+        base64_body(raw, limits)?
+    };
+    Ok(Frame::Message(Message { seq, kind, body }))
+}
+
+fn base64_body(raw: &RawValue, limits: &Limits) -> Result<Body, DecodeError> {
+    let text = text_of(raw).ok_or_else(|| shape("a base64 body is a string"))?;
+    // What is too large is not decoded first.
+    let padding = text.bytes().rev().take(2).filter(|&byte| byte == b'=').count();
+    let length = (text.len() / 4).saturating_mul(3).saturating_sub(padding);
+    check_size(length, limits)?;
+    let bytes = BASE64.decode(text.as_bytes()).map_err(|_| DecodeError::Base64)?;
+    // `data_encoding` also takes several padded texts one after the other.
+    if bytes.len() != length {
+        return Err(DecodeError::Base64);
+    }
+    Ok(Body::Binary(Bytes::from(bytes)))
+}
+
+fn close(elements: &mut Elements<'_>) -> Result<Close, DecodeError> {
+    let code = CloseCode::from_word(&elements.text("a close code")?).map_err(|_| DecodeError::CloseCode)?;
+    let reason = if elements.is_empty() { Cow::Borrowed("") } else { elements.text("a reason")? };
+    let detail =
+        if elements.is_empty() { CloseDetail::default() } else { object(elements.next("a detail")?)? };
+    let reason = Close::cut(&reason).to_owned();
+    Ok(Close { detail, ..Close::new(code, reason) })
+}
+
+/// Reads an object. It may be one deeper than JSON of the application, which can stand in it.
+fn object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, DecodeError> {
+    // A derived `Deserialize` would take an array of the fields as well.
+    if !raw.get().starts_with('{') {
+        return Err(shape("expected an object"));
+    }
+    check_depth(raw.get().as_bytes(), MAX_JSON_DEPTH.saturating_add(1))?;
+    serde_json::from_str(raw.get()).map_err(malformed)
+}
+
+/// The text of a JSON string; `None` for any other value, or a string that is no Unicode text.
+fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let quoted = raw.get();
+    let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(quoted).ok().map(Cow::Owned)
+}
+
+fn malformed(error: serde_json::Error) -> DecodeError {
+    DecodeError::Json(JsonError::Malformed(error))
+}
+
+fn shape(message: &'static str) -> DecodeError {
+    malformed(serde_json::Error::custom(message))
+}
+
+/// The raw elements of one array: no frame has more than [`Elements::MOST`].
+struct Elements<'de> {
+    next: std::array::IntoIter<Option<&'de RawValue>, { Elements::MOST }>,
+    more: bool,
+}
+
+impl<'de> Elements<'de> {
+    /// `["res",7,19,"AAEC","base64"]`.
+    const MOST: usize = 5;
+
+    fn of(text: &'de [u8]) -> Result<Self, DecodeError> {
+        // Once for all elements, instead of once for each.
+        let text = std::str::from_utf8(text).map_err(|error| malformed(serde_json::Error::custom(error)))?;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let elements = deserializer.deserialize_seq(ElementsVisitor).map_err(malformed)?;
+        deserializer.end().map_err(malformed)?;
+        Ok(elements)
+    }
+
+    fn take(&mut self) -> Option<&'de RawValue> {
+        self.next.next().flatten()
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.next.as_slice().first().is_some_and(Option::is_some)
+    }
+
+    fn next(&mut self, what: &'static str) -> Result<&'de RawValue, DecodeError> {
+        self.take().ok_or_else(|| malformed(serde_json::Error::custom(format_args!("{what} is missing"))))
+    }
+
+    fn text(&mut self, what: &'static str) -> Result<Cow<'de, str>, DecodeError> {
+        text_of(self.next(what)?)
+            .ok_or_else(|| malformed(serde_json::Error::custom(format_args!("{what} is a string"))))
+    }
+
+    fn number(&mut self) -> Result<u64, DecodeError> {
+        let text = self.next("a number")?.get();
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            // What does not parse is beyond 64 bits.
+            return text.parse().ok().filter(|&number| number <= MAX_NUMBER).ok_or(DecodeError::Number);
+        }
+        // Numbers are plain digits: no sign, fraction or exponent.
+        let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        Err(if is_number { DecodeError::Number } else { shape("expected a number") })
+    }
+
+    fn optional_number(&mut self) -> Result<Option<u64>, DecodeError> {
+        if self.is_empty() { Ok(None) } else { self.number().map(Some) }
+    }
+
+    fn seq(&mut self) -> Result<Seq, DecodeError> {
+        Seq::new(self.number()?).ok_or(DecodeError::Number)
+    }
+
+    fn id(&mut self) -> Result<Seq, DecodeError> {
+        self.seq().and_then(|seq| if seq == Seq::ZERO { Err(DecodeError::Number) } else { Ok(seq) })
+    }
+
+    fn end(&self) -> Result<(), DecodeError> {
+        if self.more || !self.is_empty() { Err(shape("too many elements")) } else { Ok(()) }
+    }
+}
+
+struct ElementsVisitor;
+
+impl<'de> Visitor<'de> for ElementsVisitor {
+    type Value = Elements<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Elements<'de>, A::Error> {
+        let mut elements = [None; Elements::MOST];
+        for slot in &mut elements {
+            *slot = array.next_element::<&RawValue>()?;
+            if slot.is_none() {
+                return Ok(Elements { next: elements.into_iter(), more: false });
+            }
+        }
+        let mut more = false;
+        while array.next_element::<&RawValue>()?.is_some() {
+            more = true;
+        }
+        Ok(Elements { next: elements.into_iter(), more })
+    }
+}
