@@ -1,3 +1,4 @@
 //! Realtime sessions that do not care what carries them.
 
 pub mod frame;
+pub mod session;

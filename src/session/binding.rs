@@ -1,0 +1,130 @@
+//! One attachment's transport as the session sees it: how far its greeting is, and what it owes.
+
+use std::time::{Duration, Instant};
+
+use crate::frame::{Attachment, Frame, Role, TransportKind};
+
+use super::later;
+
+/// How far an attachment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Client: `hello` was not answered yet.
+    Greeting,
+    /// A candidate that was welcomed.
+    Introduced,
+    /// Client: `attach` was said and not answered yet.
+    Attaching,
+    /// It carries the session, or has a higher one to give way to.
+    Attached,
+}
+
+#[derive(Debug)]
+pub(super) struct Binding {
+    pub(super) attachment: Attachment,
+    pub(super) transport: TransportKind,
+    pub(super) stage: Stage,
+    /// Whether its `hello` only introduced it.
+    pub(super) candidate: bool,
+    /// When the stage must have been left, or (client) the path have been proved.
+    pub(super) until: Option<Instant>,
+    /// When something last proved that the path lives.
+    pub(super) heard_at: Instant,
+    /// Server: when to ping next; none where polls are the heartbeat.
+    pub(super) ping_at: Option<Instant>,
+    /// The number of the latest ping.
+    pub(super) ping: u64,
+    pub(super) ping_due: bool,
+    /// The ping to answer: only the latest.
+    pub(super) pong_due: Option<Option<u64>>,
+    /// Client: the latest pong, to be said again if its push is lost.
+    pub(super) pong_said: Option<Option<u64>>,
+    /// Server: the latest ping that was answered.
+    pub(super) ponged: u64,
+    /// Client: `hello` is to be said. Server: `welcome`, and whether it says `resumed`.
+    pub(super) greeting_due: Option<bool>,
+    /// Client: `attach` is to be said.
+    pub(super) attach_due: bool,
+    /// A receipt goes even if the peer knows it: the answer to `attach`, or the end of a hold.
+    pub(super) ack_due: bool,
+    /// `close` was said.
+    pub(super) close_said: bool,
+    /// Server, long-polling: whether a request is open to be answered. Client: whether a poll is open.
+    pub(super) poll_open: bool,
+    /// Server, long-polling: when the open poll is answered, frames or not. Client: when the next may go.
+    pub(super) poll_at: Option<Instant>,
+    /// Client: when the open poll began.
+    pub(super) polled_at: Instant,
+    /// Client, long-polling: whether the open poll has brought anything besides receipts that were known.
+    pub(super) poll_fruitful: bool,
+    /// Client: whether the path was proved to carry both ways.
+    pub(super) proved: bool,
+    /// Client: what was acknowledged when the latest push began to be judged, pushes in a row without progress
+    /// or answer, and until when messages wait.
+    pub(super) push: PushState,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PushState {
+    pub(super) acked: u64,
+    pub(super) fruitless: u32,
+    pub(super) unanswered: u32,
+    pub(super) retry_at: Option<Instant>,
+}
+
+impl Binding {
+    pub(super) fn new(attachment: Attachment, transport: TransportKind, stage: Stage, now: Instant) -> Self {
+        Self {
+            attachment,
+            transport,
+            stage,
+            candidate: false,
+            until: None,
+            heard_at: now,
+            ping_at: None,
+            ping: 0,
+            ping_due: false,
+            pong_due: None,
+            pong_said: None,
+            ponged: 0,
+            greeting_due: None,
+            attach_due: false,
+            ack_due: false,
+            close_said: false,
+            poll_open: false,
+            poll_at: None,
+            polled_at: now,
+            poll_fruitful: false,
+            proved: false,
+            push: PushState::default(),
+        }
+    }
+
+    pub(super) fn is_polling(&self) -> bool {
+        self.transport == TransportKind::LongPolling
+    }
+
+    /// Whether a frame is the pong to the latest ping, for the first time.
+    pub(super) fn is_answered_by(&mut self, frame: &Frame) -> bool {
+        let answers =
+            matches!(frame, Frame::Pong(Some(number)) if *number == self.ping && *number > self.ponged);
+        if answers {
+            self.ponged = self.ping;
+        }
+        answers
+    }
+
+    /// Whether a frame may be put on it now, as far as polls go.
+    pub(super) fn is_writable(&self, role: Role) -> bool {
+        role == Role::Client || !self.is_polling() || self.poll_open
+    }
+
+    /// When it is given up unless something is heard; none while something else sets the time.
+    pub(super) fn silent_at(&self, role: Role, patience: Duration) -> Option<Instant> {
+        match (role, self.stage) {
+            (Role::Server, Stage::Introduced) | (Role::Client, Stage::Greeting | Stage::Introduced) => None,
+            (Role::Server, _) if self.is_polling() && self.poll_open => None,
+            _ => Some(later(self.heard_at, patience)),
+        }
+    }
+}

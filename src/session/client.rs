@@ -1,0 +1,315 @@
+//! What only the client end does: numbers attachments, proves paths, moves between them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::frame::{
+    Ack, Attachment, Close, CloseCode, Hello, Json, Role, SessionId, SessionKey, TransportKind, VERSION,
+    Welcome,
+};
+
+use super::binding::{Binding, Stage};
+use super::{Config, DetachReason, EndedBy, Event, Session, Via, later};
+
+/// What a client wants of a transport that it introduces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Attach at once: on the first connect, and when the old path is dead.
+    Attach,
+    /// Prove the path first, then attach: the old one delivers until then.
+    Candidate,
+}
+
+/// How many attachments may be alive at once: one that carries, one that takes over, two candidates.
+const MAX_BINDINGS: usize = 4;
+
+/// The longest pause between pushes that make no progress.
+const MAX_PUSH_RETRY: Duration = Duration::from_secs(5);
+
+/// After so many pushes in a row without an answer the uplink is lost.
+const MAX_UNANSWERED_PUSHES: u32 = 3;
+
+/// The pause after a poll that was answered early and empty: somebody else may be polling.
+const EMPTY_POLL_PAUSE: Duration = Duration::from_millis(500);
+
+impl Session {
+    /// The client end of a new session. The id and the key must come from a cryptographic generator.
+    pub fn client(config: Arc<Config>, id: SessionId, key: SessionKey, now: Instant) -> Self {
+        Self { key: Some(key), ..Self::new(Role::Client, config, id, now) }
+    }
+
+    /// Binds a new transport: `hello` is the first frame that [`Session::poll_transmit`] lends for it.
+    ///
+    /// With [`Intent::Attach`] all other attachments are given up. `None` when the session is over.
+    pub fn introduce(
+        &mut self,
+        now: Instant,
+        transport: TransportKind,
+        intent: Intent,
+        auth: Option<Json>,
+    ) -> Option<Attachment> {
+        let now = self.tick(now);
+        // After a sleep this may come before the timer: an id that the server may have forgotten is not used again.
+        self.abandon_if_due(now);
+        if self.is_ended() || self.role != Role::Client {
+            return None;
+        }
+        let attachment = self.highest.map_or(Some(Attachment::FIRST), Attachment::next)?;
+        self.highest = Some(attachment);
+        self.auth = auth.or(self.auth.take());
+        let mut binding = Binding::new(attachment, transport, Stage::Greeting, now);
+        binding.until = Some(later(now, self.config.welcome_within));
+        binding.greeting_due = Some(false);
+        match intent {
+            Intent::Attach => {
+                self.current = Some(attachment);
+                self.fence(attachment);
+                self.outbox.rewind();
+            }
+            Intent::Candidate => binding.candidate = true,
+        }
+        if self.bindings.len() >= MAX_BINDINGS {
+            let spare = |b: &&Binding| b.candidate && b.stage != Stage::Attaching;
+            let oldest = self.bindings.iter().filter(spare).map(|b| b.attachment).min();
+            oldest.into_iter().for_each(|oldest| self.detach(oldest, DetachReason::Superseded, None));
+        }
+        self.bindings.push(binding);
+        Some(attachment)
+    }
+
+    /// Sends a fresh token: now if something carries the session, and in every later `hello`.
+    pub fn refresh_auth(&mut self, token: Json) {
+        self.auth = Some(token);
+        self.auth_due = self.was_attached;
+        self.auth_said = false;
+    }
+
+    /// Notes that the push in flight has ended. What it brought and the server did not take is sent again:
+    /// at once if the server took something, otherwise after a pause that grows.
+    pub fn handle_push_ended(&mut self, now: Instant, attachment: Attachment, answered: bool) {
+        let now = self.tick(now);
+        let (acked, retry) = (self.outbox.acked().value(), self.config.push_retry);
+        let repeats = self.is_carrier(attachment) && self.outbox.is_advanced();
+        let Some(binding) = self.binding_mut(attachment) else { return };
+        if answered {
+            binding.push.unanswered = 0;
+        } else {
+            binding.push.unanswered += 1;
+            // What else the push may have brought is said again.
+            binding.close_said = false;
+            binding.attach_due = binding.stage == Stage::Attaching && !binding.is_polling();
+            binding.ping_due = !binding.proved && binding.ping > 0;
+            binding.pong_due = binding.pong_due.or(binding.pong_said);
+        }
+        if binding.push.unanswered >= MAX_UNANSWERED_PUSHES {
+            return self.detach(attachment, DetachReason::UplinkLost, None);
+        }
+        if acked > binding.push.acked || !repeats {
+            binding.push.fruitless = 0;
+            binding.push.retry_at = None;
+        } else {
+            let pause = retry.saturating_mul(1 << binding.push.fruitless.min(8)).min(MAX_PUSH_RETRY);
+            binding.push.fruitless += 1;
+            binding.push.retry_at = Some(later(now, pause));
+        }
+        binding.push.acked = acked;
+        if repeats {
+            self.outbox.rewind();
+        }
+        if !answered {
+            self.inbox.forget_told();
+            self.auth_due |= self.auth_said;
+        }
+    }
+
+    /// Notes that the open poll was answered and all its frames were handed over.
+    pub fn handle_poll_ended(&mut self, now: Instant, attachment: Attachment) {
+        let now = self.tick(now);
+        let hold = self.config.hold.min(self.heartbeat);
+        let Some(binding) = self.binding_mut(attachment) else { return };
+        if !binding.is_polling() || !binding.poll_open {
+            return;
+        }
+        let early = now.saturating_duration_since(binding.polled_at) < (hold / 2).max(EMPTY_POLL_PAUSE);
+        if early && binding.proved && !binding.poll_fruitful {
+            binding.poll_at = Some(later(now, EMPTY_POLL_PAUSE));
+        }
+        (binding.poll_open, binding.poll_fruitful, binding.heard_at) = (false, false, now);
+        if binding.stage == Stage::Attached && !binding.proved {
+            (binding.proved, binding.until) = (true, None);
+        }
+    }
+
+    pub(super) fn hello(&mut self, attachment: Attachment) -> Option<Hello> {
+        let key = self.key.clone()?;
+        let window = self.config.window;
+        let Ack { received, taken } = self.tell_on(attachment);
+        let binding = self.binding(attachment)?;
+        if !binding.candidate {
+            // It bears the latest token.
+            (self.auth_due, self.auth_said) = (false, false);
+        }
+        let binding = self.binding(attachment)?;
+        Some(Hello {
+            version: VERSION,
+            session: self.id,
+            key,
+            epoch: self.epoch,
+            attachment,
+            transport: binding.transport,
+            received,
+            taken: (taken != received).then_some(taken),
+            window,
+            candidate: binding.candidate,
+            auth: self.auth.clone(),
+            client: None,
+        })
+    }
+
+    pub(super) fn handle_welcome(&mut self, now: Instant, attachment: Attachment, welcome: &Welcome) {
+        let Some(binding) = self.binding(attachment) else { return };
+        if binding.stage != Stage::Greeting {
+            return;
+        }
+        if welcome.session != self.id || welcome.attachment != attachment {
+            return self.detach(attachment, DetachReason::Malformed, None);
+        }
+        if self.epoch.is_some_and(|held| held != welcome.epoch) {
+            // Another life of the session: what this one had is not there.
+            let close = Close::new(CloseCode::UnknownSession, "the server has forgotten the session");
+            return self.finish(close, EndedBy::Peer);
+        }
+        let ack = Ack { received: welcome.received, taken: welcome.taken.unwrap_or(welcome.received) };
+        if self.outbox.acknowledge(ack).is_err() {
+            return self.fail("a welcome that acknowledges what was never sent");
+        }
+        self.outbox.set_window(welcome.window);
+        self.inbox.set_max_message(welcome.max_message_bytes);
+        self.epoch = Some(welcome.epoch);
+        self.max_message = welcome.max_message_bytes;
+        self.offered.clone_from(&welcome.transports);
+        if let Some(expires_ms) = welcome.auth_expires_ms {
+            self.post_latest(Event::AuthAccepted { expires_ms });
+        }
+        self.heartbeat = Duration::from_millis(welcome.heartbeat_ms)
+            .clamp(Duration::from_millis(1), Duration::from_secs(86_400));
+        self.was_attached = true;
+        self.waiting_since = None;
+        self.greet(now, attachment, welcome.resumed);
+    }
+
+    /// Goes on after a `welcome`: proves the path, and attaches if that is still to be said.
+    fn greet(&mut self, now: Instant, attachment: Attachment, resumed: bool) {
+        let prove_by = later(now, self.config.prove_within);
+        let nothing_carries = self.carrier().is_none();
+        let Some(binding) = self.binding_mut(attachment) else { return };
+        let transport = binding.transport;
+        binding.heard_at = now;
+        binding.until = Some(prove_by);
+        match transport {
+            TransportKind::WebSocket => (binding.proved, binding.until) = (true, None),
+            TransportKind::Sse => {
+                binding.ping = attachment.value();
+                binding.ping_due = true;
+            }
+            // The first poll's answer proves it.
+            TransportKind::LongPolling => {}
+        }
+        if !binding.candidate {
+            binding.stage = Stage::Attached;
+            return self.events.push_back(Event::Attached { attachment, transport, resumed });
+        }
+        binding.stage = Stage::Introduced;
+        if binding.proved || binding.is_polling() || nothing_carries {
+            self.say_attach(now, attachment);
+        }
+    }
+
+    fn say_attach(&mut self, now: Instant, attachment: Attachment) {
+        if self.current.is_some_and(|current| current > attachment) {
+            return self.detach(attachment, DetachReason::Superseded, None);
+        }
+        self.current = Some(attachment);
+        let until = later(now, self.config.attach_within.max(Duration::from_millis(1)));
+        if let Some(binding) = self.binding_mut(attachment) {
+            binding.stage = Stage::Attaching;
+            // A candidate's silence is not counted before.
+            (binding.until, binding.heard_at) = (Some(until), now);
+            // On long-polling the first poll says it.
+            binding.attach_due = !binding.is_polling();
+        }
+    }
+
+    pub(super) fn handle_pong(
+        &mut self,
+        now: Instant,
+        attachment: Attachment,
+        via: Via,
+        number: Option<u64>,
+    ) {
+        if self.role == Role::Server || via != Via::Carrier {
+            return;
+        }
+        let Some(binding) = self.binding_mut(attachment).filter(|b| !b.proved && number == Some(b.ping))
+        else {
+            return;
+        };
+        binding.proved = true;
+        match binding.stage {
+            Stage::Introduced => self.say_attach(now, attachment),
+            Stage::Attached => binding.until = None,
+            Stage::Greeting | Stage::Attaching => {}
+        }
+    }
+
+    /// The server has answered `attach`: from here on this one carries.
+    pub(super) fn complete_attach(&mut self, attachment: Attachment) {
+        let prove_by = later(self.now, self.config.prove_within);
+        let Some(binding) = self.binding_mut(attachment) else { return };
+        // A poll that was answered has proved itself; a stream may have been attached in need.
+        binding.proved |= binding.is_polling();
+        binding.stage = Stage::Attached;
+        binding.candidate = false;
+        binding.until = (!binding.proved).then_some(prove_by);
+        let transport = binding.transport;
+        self.fence(attachment);
+        self.outbox.rewind();
+        // What the old path may have lost since `attach` was said.
+        self.inbox.forget_told();
+        self.auth_due |= self.auth_said;
+        self.events.push_back(Event::Attached { attachment, transport, resumed: true });
+    }
+
+    /// When no path carries: the best welcomed candidate attaches without waiting for its proof.
+    pub(super) fn hurry_candidates(&mut self) {
+        let attaching = self.bindings.iter().any(|binding| binding.stage == Stage::Attaching);
+        if attaching || self.carrier().is_some() {
+            return;
+        }
+        let welcomed = self.bindings.iter().filter(|binding| binding.stage == Stage::Introduced);
+        if let Some(best) = welcomed.map(|binding| binding.attachment).max() {
+            self.say_attach(self.now, best);
+        }
+    }
+
+    pub(super) fn request(&mut self, attachment: Attachment) -> Option<crate::frame::Poll> {
+        let (key, epoch) = (self.key.clone()?, self.epoch?);
+        let Ack { received, taken } = self.tell_on(attachment);
+        let (hold, now, heartbeat) = (self.config.hold, self.now, self.heartbeat);
+        let binding = self.binding_mut(attachment)?;
+        binding.poll_open = true;
+        binding.poll_at = None;
+        binding.polled_at = now;
+        // A poll that must prove something is not held; none is held beyond the heartbeat.
+        let hold = if binding.proved { hold.min(heartbeat) } else { Duration::ZERO };
+        Some(crate::frame::Poll {
+            session: self.id,
+            key,
+            epoch,
+            attachment,
+            received,
+            taken: (taken != received).then_some(taken),
+            hold_ms: u64::try_from(hold.as_millis()).unwrap_or(u64::MAX).min(crate::frame::MAX_NUMBER),
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! The receive cursor: in order, once; finds repeats and gaps; decides when a receipt is owed.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::frame::{Ack, Seq, Window};
+
+use super::later;
+
+/// What a message's number says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The next one: deliver it.
+    Next,
+    /// It was delivered before.
+    Repeat,
+    /// Some are missing before it.
+    Gap,
+    /// The next one, but beyond the window that the peer was told.
+    Flood,
+}
+
+#[derive(Debug)]
+pub(super) struct Inbox {
+    received: Seq,
+    taken: Seq,
+    /// What was received and not taken: its size, and whether the application takes it or it takes itself.
+    untaken: VecDeque<(u64, bool)>,
+    /// Bytes in `untaken`.
+    held: u64,
+    /// What the peer knows.
+    told: Ack,
+    /// Bytes received, and bytes taken, since the peer was told.
+    received_untold: u64,
+    taken_untold: u64,
+    window: Window,
+    /// What is taken at most: the window, or more where the peer cannot know it yet.
+    capacity: Window,
+    /// The largest message that the peer may send.
+    max_message: u64,
+    /// When a receipt must go by itself at the latest.
+    due: Option<Instant>,
+    /// It is due.
+    overdue: bool,
+    /// What was told may have been lost: it rides on what goes next.
+    unsure: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(window: Window, capacity: Window, max_message: u64) -> Self {
+        Self {
+            received: Seq::ZERO,
+            taken: Seq::ZERO,
+            untaken: VecDeque::new(),
+            held: 0,
+            told: Ack::default(),
+            received_untold: 0,
+            taken_untold: 0,
+            window,
+            capacity,
+            max_message,
+            due: None,
+            overdue: false,
+            unsure: false,
+        }
+    }
+
+    pub(super) fn receipt(&self) -> Ack {
+        Ack { received: self.received, taken: self.taken }
+    }
+
+    pub(super) fn set_max_message(&mut self, bytes: u64) {
+        self.max_message = bytes;
+    }
+
+    /// Judges a message by its number and, if it is the next one, counts it as received.
+    pub(super) fn accept(&mut self, seq: Seq, size: u64, takes_itself: bool) -> Arrival {
+        if seq <= self.received {
+            // The peer repeats: it may not know what it was told.
+            self.forget_told();
+            return Arrival::Repeat;
+        }
+        if seq.since(self.received) > 1 {
+            return Arrival::Gap;
+        }
+        let count = self.received.since(self.taken);
+        let within = count < u64::from(self.capacity.messages)
+            && self.held.saturating_add(size) <= self.capacity.bytes;
+        if count > 0 && !within {
+            return Arrival::Flood;
+        }
+        self.received = seq;
+        self.received_untold = self.received_untold.saturating_add(size);
+        self.held = self.held.saturating_add(size);
+        self.untaken.push_back((size, takes_itself));
+        self.settle();
+        Arrival::Next
+    }
+
+    /// Counts messages as taken by the application, in order.
+    pub(super) fn take(&mut self, count: u64) {
+        for _ in 0..count {
+            self.settle();
+            if self.untaken.is_empty() {
+                return;
+            }
+            self.take_front();
+        }
+        self.settle();
+    }
+
+    /// Takes the foremost messages that take themselves.
+    fn settle(&mut self) {
+        while self.untaken.front().is_some_and(|front| front.1) {
+            self.take_front();
+        }
+    }
+
+    fn take_front(&mut self) {
+        if let (Some((size, _)), Some(next)) = (self.untaken.pop_front(), self.taken.next()) {
+            self.taken = next;
+            self.held = self.held.saturating_sub(size);
+            self.taken_untold = self.taken_untold.saturating_add(size);
+        }
+    }
+
+    /// Half the window: from here on the peer is told at once.
+    fn half(&self) -> (u64, u64) {
+        (u64::from(self.window.messages / 2).max(1), (self.window.bytes / 2).max(1))
+    }
+
+    /// Whether the peer, as far as it knows, may have to hold back: it must hear of what was taken.
+    pub(super) fn is_pressing(&self) -> bool {
+        let seen_full = self.held.saturating_add(self.taken_untold);
+        self.received.since(self.told.taken) >= self.half().0
+            || seen_full.saturating_add(self.max_message) > self.window.bytes
+    }
+
+    /// Whether the peer does not know all.
+    pub(super) fn is_untold(&self) -> bool {
+        self.unsure || self.told != self.receipt()
+    }
+
+    /// Whether a receipt must go now, company or not.
+    pub(super) fn is_owed(&self) -> bool {
+        let (messages, bytes) = self.half();
+        self.is_untold()
+            && (self.overdue
+                || self.received.since(self.told.received) >= messages
+                || self.received_untold >= bytes
+                || self.taken.since(self.told.taken) >= messages
+                || self.taken_untold >= bytes)
+    }
+
+    /// Sets the time by which a receipt goes by itself, if one is worth it and none is set.
+    pub(super) fn arm(&mut self, now: Instant, delay: Duration) {
+        let worth =
+            self.received > self.told.received || (self.taken > self.told.taken && self.is_pressing());
+        if worth && self.due.is_none() && !self.overdue {
+            self.due = Some(later(now, delay));
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            self.overdue = true;
+        }
+    }
+
+    /// The receipt, counted as told.
+    pub(super) fn tell(&mut self) -> Ack {
+        self.told = self.receipt();
+        (self.received_untold, self.taken_untold) = (0, 0);
+        (self.due, self.overdue, self.unsure) = (None, false, false);
+        self.told
+    }
+
+    /// Counts what was received as told, and not what was taken.
+    pub(super) fn tell_received(&mut self) {
+        self.told.received = self.received;
+        self.received_untold = 0;
+        (self.due, self.overdue) = (None, false);
+    }
+
+    /// What was told may have been lost: it is worth saying again in company, not by itself.
+    pub(super) fn doubt_told(&mut self) {
+        self.unsure = self.received > Seq::ZERO;
+    }
+
+    /// What was told was lost, or so it must be taken.
+    pub(super) fn forget_told(&mut self) {
+        if self.received > Seq::ZERO {
+            self.told.received = Seq::ZERO;
+            self.overdue = true;
+        }
+    }
+
+    /// Gives spare memory back.
+    pub(super) fn shrink(&mut self) {
+        if self.untaken.is_empty() {
+            self.untaken = VecDeque::new();
+        }
+    }
+}

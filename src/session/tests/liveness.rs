@@ -1,0 +1,188 @@
+//! Liveness: each direction is judged on its own path.
+
+use super::*;
+
+#[test]
+fn the_server_pings_each_heartbeat_and_gives_up_what_does_not_answer() {
+    for kind in [WebSocket, Sse] {
+        let mut ends = Ends::met(kind);
+        ends.server.handle_timeout(at(20_000));
+        assert_eq!(tags(&lend(&mut ends.server, number(1))), ["ping"]);
+        ends.server.handle_timeout(at(29_999));
+        assert_eq!(ends.server.attachment(), Some(number(1)));
+        ends.server.handle_timeout(at(30_000));
+        assert_eq!(detached(&mut ends.server), [(1, DetachReason::Silent)], "{kind}");
+    }
+}
+
+#[test]
+fn any_frame_keeps_a_websocket_alive() {
+    let mut ends = Ends::met(WebSocket);
+    ends.server.handle_frame(at(25_000), number(1), Via::Carrier, message(1));
+    ends.client.handle_frame(at(25_000), number(1), Via::Carrier, message(1));
+    for session in [&mut ends.server, &mut ends.client] {
+        session.handle_timeout(at(54_999));
+        assert!(session.attachment().is_some());
+        session.handle_timeout(at(55_000));
+        assert!(session.attachment().is_none());
+    }
+}
+
+#[test]
+fn pushes_never_keep_a_dead_stream_alive_on_the_server() {
+    let mut ends = Ends::met(Sse);
+    for (second, frame) in [(21, message(1)), (25, Frame::Pong(Some(7))), (29, ack(0, 0))] {
+        ends.server.handle_timeout(at(second * 1000));
+        ends.server.handle_frame(at(second * 1000), number(1), Via::Push, frame);
+    }
+    ends.server.handle_timeout(at(30_000));
+    assert_eq!(ends.server.attachment(), None);
+}
+
+#[test]
+fn pushes_never_keep_a_dead_stream_alive_on_the_client() {
+    for kind in [Sse, LongPolling] {
+        let mut ends = Ends::met(kind);
+        for second in [10, 20, 29] {
+            ends.client.handle_frame(at(second * 1000), number(1), Via::Push, ack(0, 0));
+            ends.client.handle_push_ended(at(second * 1000), number(1), true);
+        }
+        ends.client.handle_timeout(at(30_000));
+        assert_eq!(detached(&mut ends.client), [(1, DetachReason::Silent)], "{kind}");
+    }
+}
+
+#[test]
+fn a_pong_proves_the_stream_once() {
+    let mut ends = Ends::met(Sse);
+    ends.server.handle_timeout(at(20_000));
+    for second in [21, 39] {
+        ends.server.handle_frame(at(second * 1000), number(1), Via::Push, Frame::Pong(Some(1)));
+    }
+    ends.server.handle_timeout(at(50_999));
+    assert_eq!(ends.server.attachment(), Some(number(1)));
+    ends.server.handle_timeout(at(51_000));
+    assert_eq!(ends.server.attachment(), None);
+}
+
+#[test]
+fn no_poll_for_a_heartbeat_and_its_grace_detaches() {
+    let mut ends = Ends::met(LongPolling);
+    // A poll is open and answered at 10 s; none comes after.
+    ends.server.handle_timeout(at(10_000));
+    assert_eq!(tags(&lend(&mut ends.server, number(1))), ["ack"]);
+    ends.server.handle_detach(at(10_000), number(1));
+    ends.server.handle_timeout(at(39_999));
+    assert_eq!(ends.server.attachment(), Some(number(1)), "between polls nothing is wrong");
+    ends.server.handle_timeout(at(40_000));
+    assert_eq!(detached(&mut ends.server), [(1, DetachReason::Silent)]);
+}
+
+#[test]
+fn a_poll_with_the_current_number_attaches_again_what_was_given_up() {
+    let mut ends = Ends::met(LongPolling);
+    lend(&mut ends.server, number(1));
+    ends.server.handle_detach(ends.now, number(1));
+    ends.server.handle_timeout(at(40_000));
+    assert_eq!(ends.server.attachment(), None);
+    ends.server.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.repoll();
+    assert_eq!(tags(&lend(&mut ends.server, number(1))), ["ack", "msg"]);
+}
+
+#[test]
+fn the_client_answers_the_latest_ping_only() {
+    let mut ends = Ends::met(WebSocket);
+    for ping in 0..1000 {
+        ends.client.handle_frame(ends.now, number(1), Via::Carrier, Frame::Ping(Some(ping)));
+    }
+    assert_eq!(lend(&mut ends.client, number(1)), [Frame::Pong(Some(999))]);
+}
+
+#[test]
+fn a_pong_in_a_lost_push_is_said_again() {
+    let mut ends = Ends::met(Sse);
+    ends.client.handle_frame(ends.now, number(1), Via::Carrier, Frame::Ping(Some(4)));
+    assert_eq!(lend(&mut ends.client, number(1)), [Frame::Pong(Some(4))]);
+    ends.client.handle_push_ended(ends.now, number(1), false);
+    assert_eq!(lend(&mut ends.client, number(1)), [Frame::Pong(Some(4))]);
+    ends.client.handle_push_ended(ends.now, number(1), true);
+    assert_eq!(lend(&mut ends.client, number(1)), []);
+}
+
+#[test]
+fn a_stream_that_is_not_proved_in_time_is_given_up() {
+    for (kind, reason) in [(Sse, DetachReason::Unproved), (LongPolling, DetachReason::Unproved)] {
+        let mut ends = Ends::new();
+        let attachment = ends.introduce(kind, Intent::Attach);
+        ends.say_hello(attachment);
+        ends.down(attachment);
+        lend(&mut ends.client, attachment);
+        ends.client.handle_timeout(at(2_999));
+        assert_eq!(ends.client.attachment(), Some(attachment));
+        ends.client.handle_timeout(at(3_000));
+        assert_eq!(detached(&mut ends.client), [(1, reason)]);
+    }
+}
+
+#[test]
+fn a_hello_without_welcome_is_given_up() {
+    let mut ends = Ends::new();
+    ends.introduce(WebSocket, Intent::Attach);
+    ends.client.handle_timeout(at(10_000));
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::NoWelcome)]);
+}
+
+#[test]
+fn a_session_waits_for_its_client_for_the_resume_window() {
+    let mut ends = Ends::met(WebSocket);
+    ends.server.handle_detach(ends.now, number(1));
+    ends.server.handle_timeout(at(119_999));
+    assert!(!ends.server.is_ended());
+    ends.server.handle_timeout(at(120_000));
+    let end = ended(&mut ends.server).unwrap();
+    assert_eq!((end.close.code, end.by), (CloseCode::TimedOut, EndedBy::Timeout));
+}
+
+#[test]
+fn a_client_whose_early_messages_nobody_answers_gives_the_id_up() {
+    let mut ends = Ends::new();
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    for second in (0..60).step_by(10) {
+        ends.client.handle_timeout(at(second * 1000));
+        let attachment = ends.client.introduce(at(second * 1000), WebSocket, Intent::Attach, None).unwrap();
+        lend(&mut ends.client, attachment);
+    }
+    // The dial comes before the timer, as after a sleep.
+    assert_eq!(ends.client.introduce(at(60_000), WebSocket, Intent::Attach, None), None);
+    let end = ended(&mut ends.client).unwrap();
+    assert_eq!((end.by, end.undelivered[0].is_unknown()), (EndedBy::Timeout, true));
+}
+
+#[test]
+fn an_earlier_now_counts_as_the_latest_seen() {
+    let mut ends = Ends::met(WebSocket);
+    ends.server.handle_timeout(at(20_000));
+    lend(&mut ends.server, number(1));
+    ends.server.handle_frame(at(5), number(1), Via::Carrier, Frame::Pong(Some(1)));
+    ends.server.handle_timeout(at(49_999));
+    assert_eq!(ends.server.attachment(), Some(number(1)));
+}
+
+#[test]
+fn no_wait_is_beyond_what_time_can_hold() {
+    let endless = |config: &mut Config| {
+        config.resume_window = Duration::MAX;
+        config.heartbeat = Duration::from_secs(u64::MAX / 4);
+        config.close_timeout = Duration::MAX;
+        config.ack_delay = Duration::MAX;
+        config.welcome_within = Duration::MAX;
+    };
+    let mut ends = Ends::with(endless, endless);
+    ends.meet(WebSocket, Intent::Attach);
+    ends.send_both(1);
+    ends.settle(number(1), WebSocket);
+    ends.client.close(ends.now, normal());
+    ends.server.handle_detach(ends.now, number(1));
+    assert!(ends.client.poll_timeout().is_some() && ends.server.poll_timeout().is_some());
+}

@@ -1,0 +1,125 @@
+//! Time: what is due when, and what happens when it has come.
+
+use std::time::{Duration, Instant};
+
+use crate::frame::{Attachment, Close, CloseCode, Role};
+
+use super::binding::Stage;
+use super::{DetachReason, EndedBy, Phase, Receipts, Session, later};
+
+impl Session {
+    /// How long an attachment may be silent: the heartbeat and half of it as grace.
+    fn patience(&self) -> Duration {
+        self.heartbeat + self.heartbeat / 2
+    }
+
+    /// Whether silence is a sign of death.
+    fn expects_answers(&self) -> bool {
+        self.config.receipts == Receipts::Given
+    }
+
+    /// When the session gives up waiting for a transport.
+    fn abandoned_at(&self) -> Option<Instant> {
+        let since = self.waiting_since?;
+        let patience = match (self.role, self.was_attached) {
+            (Role::Client, _) => self.config.unanswered_within,
+            (Role::Server, true) => self.config.resume_window,
+            (Role::Server, false) => self.config.first_attach_within,
+        };
+        Some(later(since, patience))
+    }
+
+    /// When to call [`Session::handle_timeout`] at the latest; `None` while there is nothing to wait for.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_ended() {
+            return None;
+        }
+        let (role, patience) = (self.role, self.patience());
+        let silences = self.expects_answers();
+        let of_bindings = self.bindings.iter().flat_map(|binding| {
+            [
+                binding.until,
+                binding.ping_at,
+                binding.poll_at,
+                binding.push.retry_at,
+                binding.silent_at(role, patience).filter(|_| silences),
+            ]
+        });
+        let closing = match &self.phase {
+            Phase::Closing { until, .. } => Some(*until),
+            _ => None,
+        };
+        of_bindings.chain([closing, self.inbox.due(), self.abandoned_at(), self.auth_until]).flatten().min()
+    }
+
+    /// Acts on what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.tick(now);
+        if self.is_ended() {
+            return;
+        }
+        self.inbox.handle_timeout(now);
+        self.handle_deadlines(now);
+        self.check_expiry(now);
+        self.abandon_if_due(now);
+        if let Phase::Closing { close, until, .. } = &self.phase {
+            if *until <= now {
+                let close = close.clone();
+                self.finish(close, EndedBy::Timeout);
+            }
+        }
+    }
+
+    fn handle_deadlines(&mut self, now: Instant) {
+        let (role, patience, heartbeat) = (self.role, self.patience(), self.heartbeat);
+        let silences = self.expects_answers();
+        let mut lost: Vec<(Attachment, DetachReason)> = Vec::new();
+        let mut idle = false;
+        for binding in &mut self.bindings {
+            if binding.until.is_some_and(|until| until <= now) {
+                let reason = match binding.stage {
+                    Stage::Greeting => DetachReason::NoWelcome,
+                    _ => DetachReason::Unproved,
+                };
+                lost.push((binding.attachment, reason));
+                continue;
+            }
+            if silences && binding.silent_at(role, patience).is_some_and(|at| at <= now) {
+                lost.push((binding.attachment, DetachReason::Silent));
+                continue;
+            }
+            if binding.ping_at.is_some_and(|at| at <= now) {
+                binding.ping_at = Some(later(now, heartbeat));
+                binding.ping += 1;
+                binding.ping_due = true;
+                idle = true;
+            }
+            if binding.poll_at.is_some_and(|at| at <= now) {
+                binding.poll_at = None;
+                binding.ack_due |= role == Role::Server;
+            }
+            if binding.push.retry_at.is_some_and(|at| at <= now) {
+                binding.push.retry_at = None;
+            }
+        }
+        for (attachment, reason) in lost {
+            self.detach(attachment, reason, None);
+        }
+        if idle {
+            self.shrink();
+        }
+    }
+
+    /// Gives up waiting for a transport, if that was long enough.
+    pub(super) fn abandon_if_due(&mut self, now: Instant) {
+        if self.is_ended() || self.abandoned_at().is_none_or(|at| at > now) {
+            return;
+        }
+        let (code, reason) = match (self.role, self.was_attached) {
+            (Role::Client, _) => (CloseCode::UnknownSession, "no server answered what was sent behind hello"),
+            (Role::Server, true) => (CloseCode::TimedOut, "the client did not come back in time"),
+            (Role::Server, false) => (CloseCode::TimedOut, "the client never attached"),
+        };
+        self.finish(Close::new(code, reason), EndedBy::Timeout);
+    }
+}

@@ -1,0 +1,172 @@
+//! What goes out next on an attachment, in which order.
+
+use crate::frame::{Ack, Attach, Attachment, Frame, MessageKind, Role};
+
+use super::binding::Stage;
+use super::{EndedBy, Phase, Receipts, Session};
+
+impl Session {
+    pub(super) fn transmit(&mut self, attachment: Attachment) -> Option<&Frame> {
+        let binding = self.binding(attachment)?;
+        if !binding.is_writable(self.role) {
+            return None;
+        }
+        if self.is_ended() {
+            let close = self.parting(attachment);
+            return self.lend(close);
+        }
+        if let Some(control) = self.control(attachment) {
+            return self.lend(Some(control));
+        }
+        if !self.may_carry(attachment) {
+            return None;
+        }
+        if self.binding(attachment).is_some_and(|binding| binding.ack_due) {
+            // The answer to `attach` waits behind no replay.
+            let control = self.receipt_or_close(attachment);
+            return self.lend(control);
+        }
+        if self.message_is_next(attachment) {
+            if self.is_welcomed(attachment) && self.inbox.is_untold() {
+                let ack = self.inbox.tell();
+                return self.lend(Some(Frame::Ack(ack)));
+            }
+            return self.next_message();
+        }
+        let control = self.receipt_or_close(attachment);
+        self.lend(control)
+    }
+
+    /// The `poll` of a client's attachment that has none open.
+    pub(super) fn due_request(&mut self, attachment: Attachment) -> Option<Frame> {
+        let binding = self.binding(attachment)?;
+        let polls = self.role == Role::Client && binding.is_polling() && binding.stage != Stage::Greeting;
+        if !polls || binding.poll_open || binding.poll_at.is_some() || self.is_ended() {
+            return None;
+        }
+        self.request(attachment).map(Box::new).map(Frame::Poll)
+    }
+
+    pub(super) fn lend(&mut self, frame: Option<Frame>) -> Option<&Frame> {
+        self.lent = frame;
+        self.lent.as_ref()
+    }
+
+    /// The close of a session that is over: once on each transport.
+    fn parting(&mut self, attachment: Attachment) -> Option<Frame> {
+        let Phase::Ended { close } = &self.phase else { return None };
+        let frame = Frame::Close(close.clone());
+        let binding = self.binding_mut(attachment).filter(|binding| !binding.close_said)?;
+        binding.close_said = true;
+        // Before `welcome` a client has told the server nothing that must be ended.
+        (binding.stage != Stage::Greeting).then_some(frame)
+    }
+
+    /// Whether the greeting of an attachment is over.
+    fn is_welcomed(&self, attachment: Attachment) -> bool {
+        self.binding(attachment).is_some_and(|binding| binding.stage != Stage::Greeting)
+    }
+
+    /// Greetings and the slots for control frames: bounded, the latest of a kind only.
+    fn control(&mut self, attachment: Attachment) -> Option<Frame> {
+        let role = self.role;
+        if let Some(resumed) = self.binding_mut(attachment)?.greeting_due.take() {
+            return match role {
+                Role::Client => self.hello(attachment).map(Box::new).map(Frame::Hello),
+                Role::Server => self.welcome(attachment, resumed).map(Box::new).map(Frame::Welcome),
+            };
+        }
+        let binding = self.binding_mut(attachment)?;
+        if binding.stage == Stage::Greeting {
+            return None;
+        }
+        if std::mem::take(&mut binding.attach_due) {
+            // Not counted as told: the candidate may die and the old path go on.
+            let Ack { received, taken } = self.inbox.receipt();
+            return Some(Frame::Attach(Attach { received, taken: (taken != received).then_some(taken) }));
+        }
+        if std::mem::take(&mut binding.ping_due) {
+            return Some(Frame::Ping(Some(binding.ping)));
+        }
+        if let Some(number) = binding.pong_due.take() {
+            binding.pong_said = Some(number);
+            return Some(Frame::Pong(number));
+        }
+        if let Some(request) = self.due_request(attachment) {
+            return Some(request);
+        }
+        let binding = self.binding_mut(attachment)?;
+        if binding.stage != Stage::Attached {
+            return None;
+        }
+        match role {
+            Role::Client if std::mem::take(&mut self.auth_due) => {
+                self.auth_said = true;
+                self.auth.clone().map(Frame::Auth)
+            }
+            Role::Client => None,
+            Role::Server => {
+                let confirmed = self.auth_ok_due.take().map(Frame::AuthOk);
+                confirmed.or_else(|| self.move_due.take().map(Frame::Move))
+            }
+        }
+    }
+
+    /// Whether messages, receipts and the close may go on this attachment.
+    fn may_carry(&self, attachment: Attachment) -> bool {
+        // While `attach` waits for its answer the server may have fenced the old path already.
+        let moving = self.bindings.len() > 1 && self.is_moving();
+        self.is_carrier(attachment) && !moving
+    }
+
+    fn message_is_next(&self, attachment: Attachment) -> bool {
+        let waits = self.binding(attachment).is_some_and(|binding| binding.push.retry_at.is_some());
+        !waits && self.outbox.has_next()
+    }
+
+    fn next_message(&mut self) -> Option<&Frame> {
+        if self.role == Role::Client && !self.was_attached && self.waiting_since.is_none() {
+            self.waiting_since = Some(self.now);
+        }
+        let (frame, named) = self.outbox.next()?;
+        if let (Frame::Message(message), Some((ticket, seq))) = (frame, named) {
+            if message.kind == MessageKind::Request {
+                self.requests.insert(seq, ticket);
+            }
+        }
+        Some(frame)
+    }
+
+    /// A receipt that goes by itself, or the close once all before it is acknowledged.
+    fn receipt_or_close(&mut self, attachment: Attachment) -> Option<Frame> {
+        let owed = self.inbox.is_owed() && self.is_welcomed(attachment);
+        let binding = self.binding_mut(attachment)?;
+        if std::mem::take(&mut binding.ack_due) || owed {
+            return Some(Frame::Ack(self.inbox.tell()));
+        }
+        let said = binding.close_said;
+        let greeted = binding.stage == Stage::Attached;
+        let Phase::Closing { close, refused, .. } = &self.phase else { return None };
+        // Two ends that close at once take nothing more from each other and would wait in vain for receipts:
+        // who has seen that says its close right behind its messages, and the answer says what came through.
+        let early = *refused || self.config.receipts == Receipts::Absent;
+        let through = self.outbox.is_empty() || (early && self.outbox.is_handed_over());
+        if said || !greeted || !through {
+            return None;
+        }
+        let mut close = close.clone();
+        close.detail.received = Some(self.inbox.receipt().received);
+        self.binding_mut(attachment)?.close_said = true;
+        if self.config.receipts == Receipts::Absent {
+            self.finish(close.clone(), EndedBy::Local);
+            self.bindings.iter_mut().for_each(|binding| binding.close_said = true);
+        }
+        Some(Frame::Close(close))
+    }
+
+    /// The receipt as it goes on an attachment. Only on the one that carries it counts as told: what a candidate
+    /// loses nobody repeats on the path that goes on.
+    pub(super) fn tell_on(&mut self, attachment: Attachment) -> Ack {
+        if self.is_carrier(attachment) { self.inbox.tell() } else { self.inbox.receipt() }
+    }
+}
