@@ -2,3 +2,5 @@
 
 pub mod frame;
 pub mod session;
+#[cfg(feature = "socket")]
+pub mod transport;

@@ -1,0 +1,234 @@
+//! The uplink of SSE and long-polling at the client's end: the request that opens a session's attachment, and the
+//! pushes after it, one at a time.
+//!
+//! It implements the client's side of `docs/PROTOCOL.md`, "Push".
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use tokio::time::Sleep;
+
+use super::exchange::{Answer, Asking, Endpoint};
+use super::outbox::Outbox;
+use super::{Received, TransportError, keep_waker};
+use crate::frame::{Attachment, Frame, Hello, Push, SessionId, SessionKey, Welcome};
+
+#[derive(Debug)]
+pub(super) struct Uplink {
+    endpoint: Endpoint,
+    outbox: Outbox,
+    stage: Stage,
+    flight: Option<Flight>,
+    /// The answer to a push, of which frames are left to be received.
+    answer: Option<Answer>,
+    /// Who waits in `poll_ready`.
+    sender: Option<Waker>,
+    /// Who polls `poll_recv`, which is what drives requests.
+    reader: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing was fed.
+    Fresh,
+    /// `hello` was fed and has not left.
+    Greeting(Credentials),
+    /// It has left; pushes wait for the `welcome`.
+    Greeted(Credentials),
+    /// Pushes may leave, and begin with this.
+    Welcomed(Box<Push>),
+}
+
+/// What of `hello` stands in each push.
+#[derive(Clone, Debug)]
+struct Credentials {
+    session: SessionId,
+    key: SessionKey,
+    attachment: Attachment,
+}
+
+impl Credentials {
+    fn of(hello: &Hello) -> Self {
+        Self { session: hello.session, key: hello.key.clone(), attachment: hello.attachment }
+    }
+}
+
+struct Flight {
+    asking: Asking,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl std::fmt::Debug for Flight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flight").field("deadline", &self.deadline.deadline()).finish_non_exhaustive()
+    }
+}
+
+impl Uplink {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        let outbox = Outbox::new(endpoint.encoding_used(), endpoint.limits_used());
+        Self { endpoint, outbox, stage: Stage::Fresh, flight: None, answer: None, sender: None, reader: None }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The session, once `hello` was fed.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        match &self.stage {
+            Stage::Fresh => None,
+            Stage::Greeting(hello) | Stage::Greeted(hello) => Some(hello.session),
+            Stage::Welcomed(push) => Some(push.session),
+        }
+    }
+
+    /// Remembers who drives the requests.
+    pub(super) fn keep_reader(&mut self, cx: &Context<'_>) {
+        keep_waker(&mut self.reader, cx);
+    }
+
+    /// Has the requests driven that were begun outside `poll_recv`.
+    pub(super) fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn wake_sender(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            sender.wake();
+        }
+    }
+
+    /// Whether a frame other than `poll` may be fed: into the opening request, or into the next push when
+    /// none is in flight.
+    pub(super) fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let open = match self.stage {
+            Stage::Fresh | Stage::Greeting(_) => true,
+            Stage::Greeted(_) => false,
+            Stage::Welcomed(_) => self.flight.is_none() && self.answer.is_none(),
+        };
+        if open && !self.outbox.is_full() {
+            return Poll::Ready(());
+        }
+        keep_waker(&mut self.sender, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn start_send(&mut self, frame: &Frame) {
+        match (&self.stage, frame) {
+            (Stage::Fresh, Frame::Hello(hello)) => self.stage = Stage::Greeting(Credentials::of(hello)),
+            (Stage::Welcomed(push), _) if self.outbox.is_empty() => {
+                self.outbox.push(&Frame::Push(push.clone()));
+            }
+            _ => {}
+        }
+        self.outbox.push(frame);
+    }
+
+    /// Takes the opening request's body, once: then its answer is to be awaited.
+    pub(super) fn take_greeting(&mut self) -> Result<Option<(SessionId, Bytes)>, TransportError> {
+        match (&self.stage, self.outbox.is_empty()) {
+            (Stage::Fresh, false) => Err(TransportError::NoHello),
+            (Stage::Greeting(hello), _) => {
+                let session = hello.session;
+                self.stage = Stage::Greeted(hello.clone());
+                Ok(self.outbox.take().map(|body| (session, body)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Notes what a frame of the downlink means for pushes.
+    pub(super) fn note(&mut self, frame: &Frame) {
+        if let Frame::Welcome(welcome) = frame {
+            self.welcome(welcome);
+        }
+    }
+
+    fn welcome(&mut self, welcome: &Welcome) {
+        self.outbox.lower_limits(welcome.max_message_bytes, welcome.max_batch_bytes);
+        if let Stage::Greeted(hello) = &self.stage {
+            // What was fed against the contract, before this, has no push to go in: it is lost.
+            drop(self.outbox.take());
+            self.stage = Stage::Welcomed(Box::new(Push {
+                session: hello.session,
+                key: hello.key.clone(),
+                epoch: welcome.epoch,
+                attachment: hello.attachment,
+            }));
+            self.wake_sender();
+        }
+    }
+
+    /// Begins a push of all that was fed, unless one is in flight.
+    pub(super) fn push(&mut self) {
+        let Stage::Welcomed(push) = &self.stage else { return };
+        if self.flight.is_some() || self.answer.is_some() {
+            return;
+        }
+        if let Some(body) = self.outbox.take() {
+            let asking = self.endpoint.ask(push.session, body);
+            let deadline = Box::pin(tokio::time::sleep(self.endpoint.push_timeout_used()));
+            self.flight = Some(Flight { asking, deadline });
+            self.wake_reader();
+        }
+    }
+
+    /// Drives the push in flight and receives its answer. Pending as well when there is none.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        loop {
+            if let Some(answer) = &mut self.answer {
+                return Poll::Ready(match answer.batch.next() {
+                    Some(Ok(frame)) => Received::Answer(frame),
+                    Some(Err(_)) => self.ended(false),
+                    None => self.ended(true),
+                });
+            }
+            let Some(flight) = &mut self.flight else { return Poll::Pending };
+            match flight.asking.as_mut().poll(cx) {
+                Poll::Ready(Ok(answer)) => {
+                    self.flight = None;
+                    self.answer = Some(answer);
+                }
+                Poll::Ready(Err(error)) => {
+                    tracing::trace!(%error, "push failed");
+                    return Poll::Ready(self.ended(false));
+                }
+                Poll::Pending => {
+                    ready!(flight.deadline.as_mut().poll(cx));
+                    tracing::trace!("push given up");
+                    return Poll::Ready(self.ended(false));
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, answered: bool) -> Received {
+        (self.flight, self.answer) = (None, None);
+        self.wake_sender();
+        Received::PushEnded { answered }
+    }
+
+    /// Pushes all that was fed, answers unheard.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        loop {
+            self.push();
+            if self.flight.is_none() && self.answer.is_none() {
+                // What is left came before the `welcome`, and cannot leave.
+                let left = !self.outbox.is_empty();
+                return Poll::Ready(if left { Err(TransportError::Ended) } else { Ok(()) });
+            }
+            if let Received::PushEnded { answered: false } = ready!(self.poll_answer(cx)) {
+                return Poll::Ready(Err(TransportError::Ended));
+            }
+        }
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.outbox.shrink();
+    }
+}
