@@ -3,4 +3,12 @@
 pub mod frame;
 pub mod session;
 #[cfg(feature = "socket")]
+#[allow(dead_code, unused_imports, reason = "what uses it comes next")]
+pub mod socket;
+#[cfg(feature = "socket")]
 pub mod transport;
+
+#[cfg(feature = "socket")]
+pub use frame::{Body, Close, CloseCode, Message, SessionId, TransportKind};
+#[cfg(feature = "socket")]
+pub use socket::{Principal, Sender, Socket, State};

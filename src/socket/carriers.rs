@@ -1,0 +1,214 @@
+//! The transports of one session: the bound ones, and those that are being ended in order.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::frame::{Attachment, Close, Frame};
+use crate::session::Session;
+use crate::transport::{Received, Transport, TransportError};
+
+use super::shared::MAX_COMMANDS;
+
+/// How long a transport that was given up may take to flush its close.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How many transports linger at once; one more drops the oldest, if it can one that has said its close. All that
+/// the commands of one turn refuse or supersede have their say.
+const MAX_LEAVING: usize = 2 * MAX_COMMANDS;
+
+/// How often one turn goes back to writing after a flush has made room.
+const MAX_FLUSHES: usize = 8;
+
+/// A transport bound to an attachment.
+struct Carrier {
+    attachment: Attachment,
+    transport: Box<dyn Transport>,
+    /// Fed, and not flushed to the end yet.
+    unflushed: bool,
+    /// Its greeting was flushed: most sessions are idle then, and greetings are large.
+    greeted: bool,
+}
+
+/// A transport that was given up: its close is written, then it is dropped.
+struct Leaving {
+    transport: Box<dyn Transport>,
+    close: Option<Close>,
+    until: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct Carriers {
+    bound: Vec<Carrier>,
+    leaving: Vec<Leaving>,
+}
+
+/// What a carrier brought, or how it ended.
+pub(super) type Brought = (Attachment, Result<Received, TransportError>);
+
+impl Carriers {
+    /// Binds a transport, in place of any other of the same number.
+    pub(super) fn bind(&mut self, attachment: Attachment, transport: Box<dyn Transport>, now: Instant) {
+        self.leave(attachment, None, now);
+        if self.bound.capacity() == 0 {
+            self.bound.reserve_exact(1);
+        }
+        self.bound.push(Carrier { attachment, transport, unflushed: false, greeted: false });
+    }
+
+    /// Gives a bound transport up.
+    pub(super) fn leave(&mut self, attachment: Attachment, close: Option<Close>, now: Instant) {
+        if let Some(at) = self.bound.iter().position(|carrier| carrier.attachment == attachment) {
+            let carrier = self.bound.swap_remove(at);
+            self.dismiss(carrier.transport, close, now);
+        }
+    }
+
+    /// Ends a transport in order, whether or not it was ever bound.
+    pub(super) fn dismiss(&mut self, transport: Box<dyn Transport>, close: Option<Close>, now: Instant) {
+        if self.leaving.len() >= MAX_LEAVING {
+            let said = self.leaving.iter().position(|leaving| leaving.close.is_none());
+            drop(self.leaving.remove(said.unwrap_or(0)));
+        }
+        self.leaving.push(Leaving { transport, close, until: now + LINGER });
+    }
+
+    /// Drops a transport that has ended.
+    pub(super) fn remove(&mut self, attachment: Attachment) {
+        self.bound.retain(|carrier| carrier.attachment != attachment);
+    }
+
+    /// Drops all transports at once, and says which were bound.
+    pub(super) fn cut(&mut self) -> Vec<Attachment> {
+        self.leaving.clear();
+        self.bound.drain(..).map(|carrier| carrier.attachment).collect()
+    }
+
+    /// How many are bound.
+    pub(super) fn len(&self) -> usize {
+        self.bound.len()
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// When the first of the leaving transports runs out of time.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.leaving.iter().map(|leaving| leaving.until).min()
+    }
+
+    /// Gives spare memory back.
+    pub(super) fn shrink(&mut self) {
+        self.bound.iter_mut().for_each(|carrier| carrier.transport.shrink());
+        if self.leaving.is_empty() {
+            self.leaving = Vec::new();
+        }
+    }
+
+    /// The next thing that the carrier at a position brings; `None` when it has nothing now or is not there.
+    pub(super) fn poll_recv(&mut self, at: usize, cx: &mut Context<'_>) -> Option<Brought> {
+        let carrier = self.bound.get_mut(at)?;
+        match carrier.transport.poll_recv(cx) {
+            Poll::Pending => None,
+            Poll::Ready(brought) => Some((carrier.attachment, brought)),
+        }
+    }
+
+    /// Writes to every carrier what the session has for it, many frames to one flush. Says which have ended, and
+    /// whether a close was written.
+    pub(super) fn transmit(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Transmitted {
+        let mut transmitted = Transmitted::default();
+        for carrier in &mut self.bound {
+            if let Err(error) = carrier.transmit(session, cx, &mut transmitted) {
+                transmitted.ended.push((carrier.attachment, error));
+            }
+        }
+        transmitted
+    }
+
+    /// Goes on ending the transports that were given up. Says whether a close was written.
+    pub(super) fn poll_leaving(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let mut said = false;
+        self.leaving.retain_mut(|leaving| {
+            if leaving.close.is_some() {
+                match leaving.transport.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => {
+                        if let Some(close) = leaving.close.take() {
+                            leaving.transport.start_send(&Frame::Close(close));
+                            said = true;
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return false,
+                    Poll::Pending => return leaving.until > now,
+                }
+            }
+            leaving.transport.poll_close(cx).is_pending() && leaving.until > now
+        });
+        said
+    }
+
+    /// Gives all bound transports up, each with the close if it could not be fed yet: the session is over.
+    pub(super) fn leave_all(&mut self, session: &mut Session, now: Instant) {
+        while let Some(carrier) = self.bound.pop() {
+            let close = match session.poll_transmit(carrier.attachment) {
+                Some(Frame::Close(close)) => Some(close.clone()),
+                _ => None,
+            };
+            self.dismiss(carrier.transport, close, now);
+        }
+    }
+}
+
+/// What came of writing.
+#[derive(Default)]
+pub(super) struct Transmitted {
+    /// Carriers that have ended.
+    pub(super) ended: Vec<(Attachment, TransportError)>,
+    /// Whether the session's close was fed to one.
+    pub(super) said_close: bool,
+}
+
+impl Carrier {
+    fn transmit(
+        &mut self,
+        session: &mut Session,
+        cx: &mut Context<'_>,
+        transmitted: &mut Transmitted,
+    ) -> Result<(), TransportError> {
+        if let Some(request) = session.poll_request(self.attachment) {
+            self.transport.start_send(request);
+            self.unflushed = true;
+        }
+        for _ in 0..MAX_FLUSHES {
+            let full = loop {
+                match self.transport.poll_ready(cx)? {
+                    Poll::Pending => break true,
+                    Poll::Ready(()) => {}
+                }
+                let Some(frame) = session.poll_transmit(self.attachment) else { break false };
+                transmitted.said_close |= matches!(frame, Frame::Close(_));
+                self.transport.start_send(frame);
+                self.unflushed = true;
+            };
+            if self.unflushed {
+                match self.transport.poll_flush(cx)? {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(()) => self.unflushed = false,
+                }
+                if !self.greeted {
+                    self.greeted = true;
+                    self.transport.shrink();
+                    session.shrink();
+                }
+            } else {
+                return Ok(());
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+        // There is room again and more to write: the next turn goes on, after the other carriers.
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! What a socket's handles and its driver share: one lock over queues in both directions.
+//!
+//! One lock in, one lock out, one look before sleeping: the driver swaps whole queues, and registers its waker
+//! only when it is about to sleep, so that what is sent while it runs costs no wake. Wakers are woken after
+//! unlocking.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use tokio::sync::oneshot;
+
+use crate::frame::{
+    Ack, Attachment, Body, Close, DecodeError, Frame, Hello, Json, Message, MessageKind, Move,
+    Poll as PollFrame, Seq, SessionId, Window,
+};
+use crate::session::{Ended, Intent, Receipts, SendError, Undelivered};
+use crate::transport::Transport;
+
+use super::state::State;
+use super::waiters::Waiter;
+
+/// Who the authenticator says this is. The name is the application's; it may stand in logs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Principal(Arc<str>);
+
+impl Principal {
+    /// A principal by name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How many commands wait for a driver at most: a client has two requests open at once, replays aside.
+pub(super) const MAX_COMMANDS: usize = 16;
+
+/// The answer to a push.
+#[derive(Debug)]
+pub(crate) enum PushAnswer {
+    /// What was received.
+    Ack(Ack),
+    /// The session is over, or ended by what was pushed.
+    Close(Close),
+}
+
+/// What is asked of a driver besides sending.
+pub(crate) enum Command {
+    /// Server: a transport brought a `hello` whose key fits, perhaps with frames behind it.
+    Hello {
+        hello: Box<Hello>,
+        transport: Box<dyn Transport>,
+        behind: Vec<Frame>,
+        /// For how long the authenticator's word holds.
+        expires: Option<std::time::Duration>,
+    },
+    /// Server: a stream for a peer that gives no receipts and has seen all up to `received`.
+    Return { received: Seq, begin: BeginStream, expires: Option<std::time::Duration> },
+    /// Server: a request that waits to be answered.
+    Poll { poll: Box<PollFrame>, transport: Box<dyn Transport> },
+    /// Server: frames that came in a request of their own.
+    Push {
+        attachment: Attachment,
+        frames: Vec<Frame>,
+        malformed: Option<DecodeError>,
+        answer: oneshot::Sender<PushAnswer>,
+    },
+    /// Server: the fresh token was accepted.
+    AcceptAuth { expires_ms: u64 },
+    /// Client: a transport was dialled.
+    Introduce { transport: Box<dyn Transport>, intent: Intent, auth: Option<Json> },
+    /// Client: a fresh token.
+    RefreshAuth(Json),
+    /// Client: nothing carries the session, and this is why and until when.
+    Waiting { reason: Arc<str>, retry_at: Option<std::time::Instant> },
+    /// The application asks for another transport.
+    Move(Move),
+    /// Cut all transports, as a dead network would.
+    Cut,
+    /// End at once.
+    Abort(Close),
+}
+
+/// Makes a stream that begins behind a message, and says whether any before are lost.
+pub(crate) type BeginStream = Box<dyn FnOnce(Seq, bool) -> Box<dyn Transport> + Send>;
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Hello { .. } => "Hello",
+            Self::Return { .. } => "Return",
+            Self::Poll { .. } => "Poll",
+            Self::Push { .. } => "Push",
+            Self::AcceptAuth { .. } => "AcceptAuth",
+            Self::Introduce { .. } => "Introduce",
+            Self::RefreshAuth(_) => "RefreshAuth",
+            Self::Waiting { .. } => "Waiting",
+            Self::Move(_) => "Move",
+            Self::Cut => "Cut",
+            Self::Abort(_) => "Abort",
+        })
+    }
+}
+
+/// A message on its way to the driver.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) kind: MessageKind,
+    pub(super) body: Body,
+    pub(super) waiter: Option<Waiter>,
+}
+
+/// What is on its way to the application.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Message(Message),
+    /// The session was lost, and another has begun.
+    Lost(Box<Ended>),
+}
+
+/// A few wakers, each kept once.
+#[derive(Debug, Default)]
+pub(super) struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    pub(super) fn register(&mut self, waker: &Waker) {
+        if !self.0.iter().any(|known| known.will_wake(waker)) {
+            self.0.push(waker.clone());
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    pub(super) fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Why a command was not taken.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// The driver has finished: look the session up again.
+    Finished(Command),
+    /// Too much waits already.
+    Full(Command),
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) id: SessionId,
+    // To the driver.
+    pub(super) commands: VecDeque<Command>,
+    pub(super) outgoing: VecDeque<Outgoing>,
+    /// Bodies in `outgoing`.
+    pub(super) queued_bytes: u64,
+    /// The application asks to close.
+    pub(super) close: Option<Close>,
+    /// Set only while the driver sleeps.
+    pub(super) driver: Option<Waker>,
+    // From the driver.
+    pub(super) incoming: VecDeque<Incoming>,
+    pub(super) receiver: Option<Waker>,
+    /// Messages and bytes that the session holds.
+    pub(super) held: (usize, u64),
+    /// Who waits for room to send.
+    pub(super) senders: Wakers,
+    pub(super) max_message: u64,
+    /// The application's handle is gone: nobody receives.
+    pub(super) abandoned: bool,
+    pub(super) state: State,
+    pub(super) state_version: u64,
+    pub(super) state_wakers: Wakers,
+    /// How the session ended, until the application has been told.
+    pub(super) ended: Option<Box<Ended>>,
+    /// The driver is gone.
+    pub(super) finished: bool,
+}
+
+/// What a socket's handles and its driver share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    /// Messages that the application took since the driver last looked.
+    taken: AtomicU64,
+    /// Whether each message that is taken matters to the peer now.
+    pressing: AtomicBool,
+    pub(super) principal: Option<Principal>,
+    /// How much may wait to be sent or acknowledged.
+    pub(super) bound: Window,
+    /// How long `send` waits before the session is ended for slowness.
+    pub(super) patience: Option<std::time::Duration>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        id: SessionId,
+        principal: Option<Principal>,
+        config: &crate::session::Config,
+        patience: Option<std::time::Duration>,
+    ) -> Arc<Self> {
+        let inner = Inner {
+            id,
+            commands: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            queued_bytes: 0,
+            close: None,
+            driver: None,
+            incoming: VecDeque::new(),
+            receiver: None,
+            held: (0, 0),
+            senders: Wakers::default(),
+            max_message: config.limits.max_message_bytes as u64,
+            abandoned: false,
+            state: State::Connecting,
+            state_version: 0,
+            state_wakers: Wakers::default(),
+            ended: None,
+            finished: false,
+        };
+        let bound = match config.receipts {
+            Receipts::Given => config.send_buffer,
+            // The session drops the oldest instead.
+            Receipts::Absent => Window { messages: u32::MAX, bytes: u64::MAX },
+        };
+        let (taken, pressing) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { inner: Mutex::new(inner), taken, pressing, principal, bound, patience })
+    }
+
+    /// A panic while the lock was held cannot leave the queues broken: nothing in between unwinds.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a message as taken by the application, and wakes the driver if the peer may be waiting to hear of it.
+    ///
+    /// At each message, and not when the application comes back for more than there is: a handler that works long
+    /// on one message of many, or waits for an answer that needs room in the window, must not hold that room back.
+    pub(super) fn note_taken(&self) {
+        // The driver tells whether it presses before it looks at the count: one of the two sees the other.
+        self.count_taken(1);
+        if self.pressing.load(Ordering::SeqCst) {
+            let driver = self.lock().driver.take();
+            driver.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    pub(super) fn count_taken(&self, count: u64) {
+        self.taken.fetch_add(count, Ordering::SeqCst);
+    }
+
+    /// Takes the count of messages that were taken.
+    pub(super) fn collect_taken(&self) -> u64 {
+        match self.taken.load(Ordering::SeqCst) {
+            0 => 0,
+            _ => self.taken.swap(0, Ordering::SeqCst),
+        }
+    }
+
+    /// Says whether the driver wants to hear of each message that is taken; and if so, whether there are any.
+    pub(super) fn press(&self, pressing: bool) -> bool {
+        self.pressing.store(pressing, Ordering::SeqCst);
+        pressing && self.taken.load(Ordering::SeqCst) > 0
+    }
+
+    /// Gives the driver a command.
+    pub(crate) fn deposit(&self, command: Command) -> Result<(), NotTaken> {
+        let mut inner = self.lock();
+        if inner.finished {
+            return Err(NotTaken::Finished(command));
+        }
+        if inner.commands.len() >= MAX_COMMANDS {
+            return Err(NotTaken::Full(command));
+        }
+        inner.commands.push_back(command);
+        let driver = inner.driver.take();
+        drop(inner);
+        driver.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Asks for a close in order.
+    pub(crate) fn ask_close(&self, close: Close) {
+        let mut inner = self.lock();
+        inner.close.get_or_insert(close);
+        let driver = inner.driver.take();
+        drop(inner);
+        driver.into_iter().for_each(Waker::wake);
+    }
+
+    /// Who the authenticator says this is, if there is one.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        self.principal.as_ref()
+    }
+
+    /// How the session ended, if it has.
+    pub(crate) fn end(&self) -> Option<Close> {
+        match &self.lock().state {
+            State::Closed { close } => Some(close.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether the driver is gone.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.lock().finished
+    }
+}
+
+impl Inner {
+    pub(super) fn set_state(&mut self, state: State) -> Wakers {
+        if self.state == state {
+            return Wakers::default();
+        }
+        self.state = state;
+        self.state_version += 1;
+        self.state_wakers.take()
+    }
+
+    /// Keeps how the session ended for the application, with what was accepted in the meantime.
+    pub(super) fn keep_end(&mut self, mut ended: Box<Ended>) {
+        for Outgoing { kind, body, waiter } in std::mem::take(&mut self.outgoing) {
+            ended.undelivered.push(Undelivered::unsent(kind, body));
+            waiter.into_iter().for_each(|waiter| waiter.refuse(SendError::Closed));
+        }
+        self.queued_bytes = 0;
+        self.ended = Some(ended);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.finished || self.close.is_some() || matches!(self.state, State::Closed { .. })
+    }
+
+    /// Whether a message of this size may be accepted now.
+    pub(super) fn has_room(&self, size: u64, bound: Window) -> bool {
+        let messages = self.outgoing.len() + self.held.0;
+        let bytes = self.queued_bytes.saturating_add(self.held.1);
+        messages == 0 || (messages < bound.messages as usize && bytes.saturating_add(size) <= bound.bytes)
+    }
+}

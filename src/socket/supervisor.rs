@@ -1,0 +1,49 @@
+//! What the layer above does for a session: the seam between the driver and whoever makes transports.
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::frame::{Attachment, Json, Move, TransportKind};
+use crate::session::{DetachReason, Ended, Session};
+use crate::transport::TransportError;
+
+use super::shared::Command;
+
+/// What a supervisor hears of its session.
+#[derive(Debug)]
+pub(crate) enum Notice<'a> {
+    /// A transport carries the session; on the server the handler runs when it had not been attached before.
+    Attached {
+        attachment: Attachment,
+        transport: TransportKind,
+        resumed: bool,
+        /// Client: what the server offers, best first.
+        offered: &'a [TransportKind],
+    },
+    /// A bound transport failed; [`Notice::Detached`] follows if the session gives it up.
+    Failed { attachment: Attachment, error: &'a TransportError },
+    /// A transport was given up.
+    Detached { attachment: Attachment, reason: &'a DetachReason },
+    /// A transport that was dialled got this number.
+    Introduced { attachment: Attachment },
+    /// Server: a fresh token.
+    Auth(Json),
+    /// Client: the server took the latest token, which runs out after so long if it says so.
+    AuthAccepted { expires: Option<std::time::Duration> },
+    /// Client: the server, or the application, asks for another transport.
+    MoveAsked(Move),
+}
+
+/// What the layer above does for a session: dialling on a client, handlers and authentication on a server.
+///
+/// It is polled by the driver, in the driver's task.
+pub(crate) trait Supervisor: Send {
+    /// Hears what happened.
+    fn notice(&mut self, notice: Notice<'_>);
+
+    /// The next command. Called at every turn; registers the waker when there is none.
+    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command>;
+
+    /// Hears the end; `Some` is a new session in place of the old one.
+    fn ended(&mut self, ended: &Ended, now: Instant) -> Option<Session>;
+}
