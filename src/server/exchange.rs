@@ -1,0 +1,230 @@
+//! `POST`: `hello`, `poll` and `push` in request bodies.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::Body;
+
+use crate::frame::{
+    Batch, Close, CloseCode, DecodeError, Encoding, Frame, Hello, Limits, Poll, Role, TransportKind,
+};
+use crate::socket::PushAnswer;
+use crate::transport::{Extent, Form, ResponseHead, ResponseStart, response};
+
+use super::Inner;
+use super::answer::{self, Answer};
+use super::door::{Arrival, Visitor, broken, rest};
+use super::route::{self, StreamForm};
+
+/// What the headers of a request say about bodies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bodies {
+    request: Option<Encoding>,
+    /// Of a single answer.
+    answer: Encoding,
+    stream: Option<StreamForm>,
+}
+
+impl Bodies {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let request = route::body_encoding(headers);
+        let answer = route::answer_encoding(headers, request.unwrap_or(Encoding::Json));
+        Self { request, answer, stream: route::stream_form(headers) }
+    }
+}
+
+/// What a request came to.
+enum Outcome {
+    /// Boxed: it is not to take its room in a request that is parked.
+    Answer(Box<Answer>),
+    /// The session writes the answer.
+    Await(ResponseHead, &'static str),
+}
+
+impl Inner {
+    /// Answers a `POST`.
+    pub(super) fn exchange<B>(
+        self: Arc<Self>,
+        body: B,
+        bodies: Bodies,
+        visitor: Visitor,
+    ) -> impl Future<Output = Answer> + Send + 'static
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+    {
+        // Boxed here, so that a parked request keeps nothing of what it took to get there.
+        let judged = Box::pin(self.judge_exchange(body, bodies, visitor));
+        async move {
+            let outcome = judged.await;
+            match outcome {
+                Ok(Outcome::Answer(answer)) => *answer,
+                Ok(Outcome::Await(head, media)) => match head.await {
+                    // No stream begins: the close is one answer, with its status.
+                    ResponseStart { close: Some(close), .. } => answer::close(&close, bodies.answer),
+                    ResponseStart { body, .. } => answer::written(body, media),
+                },
+                Err(close) => answer::close(&close, bodies.answer),
+            }
+        }
+    }
+
+    async fn judge_exchange<B>(
+        self: Arc<Self>,
+        body: B,
+        bodies: Bodies,
+        visitor: Visitor,
+    ) -> Result<Outcome, Close>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+    {
+        let Some(encoding) = bodies.request else {
+            let reason = "a body is text/plain, application/x-ndjson or application/vnd.throughline";
+            return Err(Close::new(CloseCode::NotAcceptable, reason));
+        };
+        let limits = self.settings.session.limits;
+        let _place = self.place()?;
+        let read = read(body, limits.max_batch_bytes);
+        let bytes = tokio::time::timeout(self.settings.body_deadline, read).await;
+        let bytes = bytes.map_err(|_| Close::new(CloseCode::TimedOut, "the body took too long"))??;
+        let mut batch = Batch::new(bytes, encoding, Role::Client, limits).map_err(|error| error.close())?;
+        let first = batch.next().ok_or_else(|| broken("the body has no frames"))?;
+        match first.map_err(|error| error.close())? {
+            Frame::Hello(hello) => self.hello(hello, batch, bodies, &visitor).await,
+            Frame::Poll(poll) => {
+                visitor.check(poll.session)?;
+                self.poll(poll, batch, bodies.answer, limits)
+            }
+            Frame::Push(push) => {
+                visitor.check(push.session)?;
+                let (frames, malformed) = rest(batch);
+                let answered = match self.deliver_push(*push, frames, malformed).await? {
+                    PushAnswer::Ack(ack) => answer::frame(StatusCode::OK, encoding, &Frame::Ack(ack)),
+                    PushAnswer::Close(close) => answer::close(&close, encoding),
+                };
+                Ok(Outcome::Answer(Box::new(answered)))
+            }
+            _ => Err(broken("the first frame is not hello, poll or push")),
+        }
+    }
+
+    async fn hello(
+        self: &Arc<Self>,
+        hello: Box<Hello>,
+        batch: Batch,
+        bodies: Bodies,
+        visitor: &Visitor,
+    ) -> Result<Outcome, Close> {
+        let (form, extent) = match hello.transport {
+            TransportKind::LongPolling => (form_of(bodies.answer), Extent::Answer),
+            TransportKind::Sse => {
+                let form = bodies.stream.ok_or_else(|| {
+                    let reason =
+                        "a stream is text/event-stream, application/vnd.throughline or application/x-ndjson";
+                    Close::new(CloseCode::NotAcceptable, reason)
+                })?;
+                (form_of_stream(form), Extent::Stream)
+            }
+            TransportKind::WebSocket => return Err(broken("a WebSocket is opened by GET")),
+        };
+        // What is wrong behind a `hello` refuses it too: nothing has happened yet.
+        let behind = batch.collect::<Result<Vec<_>, DecodeError>>().map_err(|error| error.close())?;
+        let media = form.content_type();
+        let (transport, head) = response(hello.transport, form, extent, self.settings.session.limits);
+        let arrival = Arrival { hello, transport: Box::new(transport), behind };
+        match self.let_in(visitor, super::door::Sort::Full, arrival).await {
+            Ok(()) => Ok(Outcome::Await(head, media)),
+            Err(refused) => Err(refused.close),
+        }
+    }
+
+    fn poll(
+        &self,
+        poll: Box<Poll>,
+        mut batch: Batch,
+        encoding: Encoding,
+        limits: Limits,
+    ) -> Result<Outcome, Close> {
+        match batch.next() {
+            None => {}
+            Some(Ok(_)) => return Err(broken("a poll stands alone")),
+            Some(Err(error)) => return Err(error.close()),
+        }
+        let form = form_of(encoding);
+        let media = form.content_type();
+        let (transport, head) = response(TransportKind::LongPolling, form, Extent::Answer, limits);
+        self.deliver_poll(poll, Box::new(transport))?;
+        Ok(Outcome::Await(head, media))
+    }
+}
+
+const fn form_of(encoding: Encoding) -> Form {
+    match encoding {
+        Encoding::Json => Form::Lines,
+        Encoding::Binary => Form::Frames,
+    }
+}
+
+const fn form_of_stream(form: StreamForm) -> Form {
+    match form {
+        StreamForm::EventStream => Form::EventStream,
+        StreamForm::Frames => Form::Frames,
+        StreamForm::Lines => Form::Lines,
+    }
+}
+
+/// Reads a body to its end. One that comes in one piece, as nearly all do, is not copied.
+async fn read<B>(body: B, limit: usize) -> Result<Bytes, Close>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    let too_large = || DecodeError::TooLarge { what: "body", limit }.close();
+    if usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX) > limit {
+        return Err(too_large());
+    }
+    let mut body = pin!(body);
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let Ok(frame) = frame else { return Err(broken("the body was cut short")) };
+        let Ok(mut data) = frame.into_data() else { continue };
+        let count = data.remaining();
+        if count > limit.saturating_sub(first.len()).saturating_sub(all.len()) {
+            return Err(too_large());
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data.copy_to_bytes(count);
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data.copy_to_bytes(count));
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// The discovery document.
+pub(super) fn discovery(server: &Inner) -> Answer {
+    let settings = &server.settings;
+    let draining = server.draining.get().is_some();
+    let transports: Vec<_> = settings.session.transports.iter().map(|kind| kind.as_str()).collect();
+    let limits = settings.session.limits;
+    let document = serde_json::json!({
+        "name": "throughline",
+        "library": env!("CARGO_PKG_VERSION"),
+        "protocols": [crate::transport::SUBPROTOCOL],
+        "transports": transports,
+        "plain": { "events": settings.plain_events, "websocket": settings.plain_websocket },
+        "limits": {
+            "max_message_bytes": limits.max_message_bytes,
+            "max_batch_bytes": limits.max_batch_bytes,
+            "max_batch_frames": limits.max_batch_frames,
+        },
+        "status": if draining { "draining" } else { "serving" },
+    });
+    let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    answer::bytes(status, "application/json", format!("{document}\n"))
+}

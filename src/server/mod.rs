@@ -1,0 +1,185 @@
+//! The server: one service for one URL, behind which sessions live.
+//!
+//! This room owns all that stands between HTTP and sessions: what a request asks for, who may ask, which session is
+//! meant, the limits, and the end of it all. It must not know the rules of a session, nor how bytes are made of
+//! frames. It implements the server's side of `docs/PROTOCOL.md`, "One URL", "Origin" and "Sessions".
+//!
+//! It opens no port: the host owns the listener, TLS and routing, and mounts [`Service`] (hyper or tower) or
+//! [`Layer`].
+
+mod answer;
+mod auth;
+mod builder;
+mod door;
+mod events;
+mod exchange;
+mod layer;
+mod origin;
+mod random;
+mod registry;
+mod route;
+mod service;
+mod steward;
+mod tasks;
+mod websocket;
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::frame::{Close, CloseCode, Move, SessionId, TransportKind};
+use crate::hub::Hub;
+use crate::socket::{Command, Socket};
+
+use builder::Settings;
+use registry::Registry;
+use tasks::Tasks;
+
+pub use answer::AnswerBody;
+pub use auth::{Attempt, Authenticator, Denied, Grant};
+pub use builder::{Builder, ServeError};
+pub use layer::{Layer, Layered};
+pub use service::{Answering, Service};
+
+/// What runs for each session.
+type Handler = Box<dyn Fn(Socket, Hub) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// How long sessions that were cut at the end of a shutdown may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Sessions, and the way to them. Clones share everything.
+///
+/// ```no_run
+/// use throughline::{Hub, Server, Socket};
+///
+/// async fn echo(mut socket: Socket, _hub: Hub) {
+///     while let Ok(message) = socket.recv().await {
+///         let _ = socket.send(message.body).await;
+///     }
+/// }
+///
+/// let live = Server::builder().serve(echo)?;
+/// let service = live.service(); // for hyper, or a router
+/// # Ok::<(), throughline::server::ServeError>(())
+/// ```
+///
+/// Dropping it ends nothing: sessions live as long as their clients and handlers do. [`Server::shutdown`] ends them.
+#[derive(Clone, Debug)]
+pub struct Server {
+    inner: Arc<Inner>,
+}
+
+/// What all parts of a server share.
+struct Inner {
+    settings: Settings,
+    handler: Handler,
+    hub: Hub,
+    registry: Registry,
+    tasks: Tasks,
+    /// Transports that have not yet come to a session.
+    unattached: Arc<Semaphore>,
+    /// Set when no more is let in: what the sessions are closed with.
+    draining: OnceLock<Close>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("sessions", &self.registry.len()).finish_non_exhaustive()
+    }
+}
+
+/// The one clock of this room.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Server {
+    /// Begins to describe a server.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn new(settings: Settings, bounds: registry::Bounds, hub: Hub, handler: Handler) -> Self {
+        let unattached = Arc::new(Semaphore::new(settings.max_unattached));
+        let inner = Inner {
+            settings,
+            handler,
+            hub,
+            registry: Registry::new(bounds),
+            tasks: Tasks::default(),
+            unattached,
+            draining: OnceLock::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The service to mount: on a bare hyper connection, or as a tower service on a router. It must be called in a
+    /// tokio runtime, and hyper's connections must be served `with_upgrades`.
+    pub fn service(&self) -> Service {
+        Service::new(Arc::clone(&self.inner))
+    }
+
+    /// A layer that answers requests for exactly this path and passes all others on.
+    pub fn layer(&self, path: impl Into<Arc<str>>) -> Layer {
+        Layer::new(self.service(), path.into())
+    }
+
+    /// The rooms that handlers are given.
+    pub fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    /// How many sessions live, carried or waiting to be.
+    pub fn sessions(&self) -> usize {
+        self.inner.registry.len()
+    }
+
+    /// Ends a session in order: what was accepted is delivered first. False: there is none of this id.
+    pub fn close(&self, id: SessionId, code: CloseCode, reason: impl Into<Cow<'static, str>>) -> bool {
+        let session = self.inner.registry.by_id(id);
+        session.map(|session| session.ask_close(Close::new(code, reason))).is_some()
+    }
+
+    /// Asks the client of a session to come back on another transport, without a break. False: there is no session
+    /// of this id, or too much is being asked of it already.
+    pub fn move_session(&self, id: SessionId, transport: TransportKind) -> bool {
+        let ask = Move { transport: Some(transport), within_ms: 5_000 };
+        self.inner.registry.by_id(id).is_some_and(|session| session.deposit(Command::Move(ask)).is_ok())
+    }
+
+    /// Lets nobody in any more, closes every session with `going_away` and the reason, and waits until all have
+    /// ended and their handlers have returned.
+    ///
+    /// A new `hello` is answered by `draining` (503, with `Retry-After`), and so are health checks. Sessions are
+    /// closed in order: what was accepted is delivered first. What has not ended `within` the time is cut, its
+    /// handler too. Returns how many sessions were cut.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the sessions still end, but late ones are not cut.
+    pub async fn shutdown(&self, reason: impl Into<Cow<'static, str>>, within: Duration) -> usize {
+        let inner = &self.inner;
+        let close = inner.draining.get_or_init(|| Close::new(CloseCode::GoingAway, reason));
+        tracing::info!(sessions = inner.registry.len(), "shutting down");
+        for session in inner.registry.all() {
+            session.ask_close(close.clone());
+        }
+        if tokio::time::timeout(within, inner.tasks.idle()).await.is_ok() {
+            return 0;
+        }
+        let late = inner.registry.all();
+        tracing::warn!(sessions = late.len(), "not ended in time");
+        for session in &late {
+            // One that takes no more commands is cut below.
+            let _ = session.deposit(Command::Abort(close.clone()));
+        }
+        if tokio::time::timeout(LAST_WORDS, inner.tasks.idle()).await.is_err() {
+            inner.tasks.abort();
+            inner.tasks.idle().await;
+        }
+        late.len()
+    }
+}

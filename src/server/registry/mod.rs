@@ -1,0 +1,235 @@
+//! Which sessions this process knows: the live ones, and how the ended ones ended.
+//!
+//! It implements `docs/PROTOCOL.md`, "Sessions": who may attach, and what a repeated `hello` of an ended session
+//! is told. It never reads a clock, and no guard of its locks ever leaves it.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::frame::{Close, CloseCode, Epoch, SessionId, SessionKey};
+use crate::socket::{Principal, Shared};
+
+/// Unrelated sessions seldom wait for each other.
+const SHARDS: usize = 64;
+
+/// A session that runs.
+#[derive(Debug)]
+struct Live {
+    key: SessionKey,
+    epoch: Epoch,
+    shared: Arc<Shared>,
+}
+
+/// A session that has ended.
+#[derive(Debug)]
+struct Ended {
+    key: SessionKey,
+    epoch: Epoch,
+    close: Close,
+    until: Instant,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Live(Live),
+    Ended(Ended),
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<SessionId, Entry>,
+    /// The ended entries, oldest first.
+    ended: VecDeque<SessionId>,
+}
+
+/// The bounds of a [`Registry`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// How many sessions live at once.
+    pub(super) sessions: usize,
+    /// How many ended ones are remembered; beyond, the oldest are forgotten.
+    pub(super) ended: usize,
+    /// How long an ended one is remembered.
+    pub(super) memory: Duration,
+}
+
+/// The table of sessions.
+#[derive(Debug)]
+pub(super) struct Registry {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    live: AtomicUsize,
+    bounds: Bounds,
+}
+
+/// What shows which session is meant, and that it is one's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'a> {
+    pub(super) id: SessionId,
+    pub(super) key: &'a SessionKey,
+    /// None only in the `hello` that may create the session.
+    pub(super) epoch: Option<Epoch>,
+}
+
+/// A session found, or made.
+#[derive(Debug)]
+pub(super) enum Opened<T> {
+    Found(Arc<Shared>),
+    Made(Arc<Shared>, T),
+}
+
+impl Registry {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: RandomState::new(), live: AtomicUsize::new(0), bounds }
+    }
+
+    /// How many sessions live.
+    pub(super) fn len(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// The session that is claimed, for a request that goes to an existing one.
+    pub(super) fn find(&self, now: Instant, claim: Claim<'_>) -> Result<Arc<Shared>, Close> {
+        let mut shard = self.lock(claim.id);
+        self.purge(&mut shard, now);
+        self.judge(&mut shard, now, claim)?
+            .map_or_else(|| Err(unknown()), |live| Ok(Arc::clone(&live.shared)))
+    }
+
+    /// The session that is claimed, or a new one if there is none and the claim names no epoch. `make` runs under
+    /// a lock: it only makes.
+    pub(super) fn open<T>(
+        &self,
+        now: Instant,
+        claim: Claim<'_>,
+        principal: Option<&Principal>,
+        make: impl FnOnce(Epoch) -> (Arc<Shared>, T),
+    ) -> Result<Opened<T>, Close> {
+        let epoch = super::random::epoch()?;
+        let mut shard = self.lock(claim.id);
+        self.purge(&mut shard, now);
+        if let Some(live) = self.judge(&mut shard, now, claim)? {
+            if live.shared.principal() != principal {
+                return Err(Close::new(CloseCode::Forbidden, "the session is another principal's"));
+            }
+            return Ok(Opened::Found(Arc::clone(&live.shared)));
+        }
+        if claim.epoch.is_some() {
+            return Err(unknown());
+        }
+        if self.live.fetch_add(1, Ordering::Relaxed) >= self.bounds.sessions {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+            return Err(Close::new(CloseCode::Overloaded, "too many sessions"));
+        }
+        let (shared, made) = make(epoch);
+        let live = Live { key: claim.key.clone(), epoch, shared: Arc::clone(&shared) };
+        shard.entries.insert(claim.id, Entry::Live(live));
+        Ok(Opened::Made(shared, made))
+    }
+
+    /// All that live.
+    pub(super) fn all(&self) -> Vec<Arc<Shared>> {
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(shard.entries.values().filter_map(|entry| match entry {
+                Entry::Live(live) => Some(Arc::clone(&live.shared)),
+                Entry::Ended(_) => None,
+            }));
+        }
+        all
+    }
+
+    /// A live one by its id alone: for the application, never for a peer.
+    pub(super) fn by_id(&self, id: SessionId) -> Option<Arc<Shared>> {
+        match self.lock(id).entries.get(&id) {
+            Some(Entry::Live(live)) => Some(Arc::clone(&live.shared)),
+            _ => None,
+        }
+    }
+
+    /// Notes that a session has ended, if it is still the one of its id.
+    pub(super) fn end(&self, now: Instant, id: SessionId, shared: &Arc<Shared>) {
+        let mut shard = self.lock(id);
+        self.purge(&mut shard, now);
+        if matches!(shard.entries.get(&id), Some(Entry::Live(live)) if Arc::ptr_eq(&live.shared, shared)) {
+            self.bury(&mut shard, now, id);
+        }
+    }
+
+    fn lock(&self, id: SessionId) -> MutexGuard<'_, Shard> {
+        let hash = self.hasher.hash_one(id);
+        let at = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
+        // Always there: the remainder is less than their number.
+        let shard = &self.shards[at.min(SHARDS - 1)];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The live session of a claim; none if the id is free. A claim that does not fit is told no more than one of
+    /// a session that never was.
+    fn judge<'a>(
+        &self,
+        shard: &'a mut Shard,
+        now: Instant,
+        claim: Claim<'_>,
+    ) -> Result<Option<&'a Live>, Close> {
+        if matches!(shard.entries.get(&claim.id), Some(Entry::Live(live)) if live.shared.is_finished()) {
+            self.bury(shard, now, claim.id);
+        }
+        let (key, epoch) = match shard.entries.get(&claim.id) {
+            None => return Ok(None),
+            Some(Entry::Live(live)) => (&live.key, live.epoch),
+            Some(Entry::Ended(ended)) => (&ended.key, ended.epoch),
+        };
+        if key != claim.key || claim.epoch.is_some_and(|claimed| claimed != epoch) {
+            return Err(unknown());
+        }
+        match shard.entries.get(&claim.id) {
+            Some(Entry::Ended(ended)) => Err(ended.close.clone()),
+            Some(Entry::Live(live)) => Ok(Some(live)),
+            None => Ok(None),
+        }
+    }
+
+    /// The one way by which a live entry goes: it leaves what is told to whoever comes back.
+    fn bury(&self, shard: &mut Shard, now: Instant, id: SessionId) {
+        let Some(Entry::Live(live)) = shard.entries.remove(&id) else { return };
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        let close = live.shared.end().unwrap_or_else(unknown);
+        let until = now + self.bounds.memory;
+        let ended = Ended { key: live.key, epoch: live.epoch, close, until };
+        shard.entries.insert(id, Entry::Ended(ended));
+        shard.ended.push_back(id);
+        if shard.ended.len() > self.bounds.ended.div_ceil(SHARDS) {
+            Self::forget_oldest(shard);
+        }
+    }
+
+    fn forget_oldest(shard: &mut Shard) {
+        if let Some(id) = shard.ended.pop_front() {
+            shard.entries.remove(&id);
+        }
+    }
+
+    /// Forgets what ended long enough ago: each at most once, so that it costs nothing by and large.
+    fn purge(&self, shard: &mut Shard, now: Instant) {
+        let over = |shard: &Shard| {
+            let entry = shard.ended.front().and_then(|id| shard.entries.get(id));
+            matches!(entry, Some(Entry::Ended(ended)) if ended.until <= now)
+        };
+        while over(shard) {
+            Self::forget_oldest(shard);
+        }
+    }
+}
+
+fn unknown() -> Close {
+    Close::new(CloseCode::UnknownSession, "no such session")
+}

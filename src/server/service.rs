@@ -1,0 +1,168 @@
+//! The one service: hyper's and tower's, for any body.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::upgrade::OnUpgrade;
+
+use crate::frame::{Close, CloseCode};
+
+use super::answer::{self, Answer, AnswerBody};
+use super::auth::Presented;
+use super::door::{Visitor, broken};
+use super::events::Wish;
+use super::exchange::{self, Bodies};
+use super::route::{self, Route};
+use super::{Inner, origin, websocket};
+
+/// What answers the requests for one URL. It looks at the method, the headers and the query, never at the path.
+///
+/// It is a [`hyper::service::Service`] and a [`tower_service::Service`] for requests with any body, always ready,
+/// and never fails. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Service {
+    server: Arc<Inner>,
+}
+
+/// An answer on its way.
+#[must_use = "a future does nothing unless polled"]
+pub struct Answering(Pin<Box<dyn Future<Output = Answer> + Send>>);
+
+impl std::fmt::Debug for Answering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answering")
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response<AnswerBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
+    }
+}
+
+impl<B> hyper::service::Service<Request<B>> for Service
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request<B>) -> Answering {
+        self.respond(request)
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Service
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answering {
+        self.respond(request)
+    }
+}
+
+/// What is left to do for a request whose head was judged.
+enum Next {
+    Answer(Answer),
+    Exchange(Bodies, Visitor),
+    Events(Wish, Visitor),
+}
+
+/// Lets allowed pages read an answer once it is there.
+async fn share(answering: impl Future<Output = Answer> + Send, from: origin::From) -> Answer {
+    let mut answer = answering.await;
+    answer::share(&mut answer, &from);
+    answer
+}
+
+impl Service {
+    pub(super) fn new(server: Arc<Inner>) -> Self {
+        Self { server }
+    }
+
+    fn respond<B>(&self, mut request: Request<B>) -> Answering
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+    {
+        let from = self.server.settings.origins.judge(request.headers(), request.uri());
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        // From here on the head is gone: what waits for long must not pin hyper's buffer.
+        let (parts, body) = request.into_parts();
+        let next = self.judge(parts, upgrade, &from).unwrap_or_else(|close| {
+            tracing::debug!(%close, "a request was refused");
+            Next::Answer(websocket::refusal(&close))
+        });
+        let server = Arc::clone(&self.server);
+        Answering(match next {
+            Next::Answer(mut answer) => {
+                answer::share(&mut answer, &from);
+                Box::pin(std::future::ready(answer))
+            }
+            Next::Exchange(bodies, visitor) => Box::pin(share(server.exchange(body, bodies, visitor), from)),
+            Next::Events(wish, visitor) => Box::pin(share(server.events(wish, visitor), from)),
+        })
+    }
+
+    fn judge(
+        &self,
+        parts: http::request::Parts,
+        upgrade: Option<OnUpgrade>,
+        from: &origin::From,
+    ) -> Result<Next, Close> {
+        let route = route::route(&parts.method, &parts.uri, &parts.headers);
+        if *from == origin::From::Refused {
+            return Err(Close::new(CloseCode::Forbidden, "pages of this origin are not let in"));
+        }
+        let opens =
+            matches!(route, Route::WebSocket | Route::PlainWebSocket | Route::Events | Route::Exchange);
+        if *from == origin::From::Foreign && opens {
+            return Err(Close::new(CloseCode::Forbidden, "another site asks, and does not say which"));
+        }
+        Ok(match route {
+            Route::WebSocket | Route::PlainWebSocket => {
+                let headers = parts.headers.clone();
+                let visitor = self.visitor(parts, from)?;
+                let plain = route == Route::PlainWebSocket;
+                Next::Answer(self.server.open_websocket(&headers, upgrade, visitor, plain)?)
+            }
+            Route::OtherWebSocket => Next::Answer(websocket::other_version()),
+            Route::Stripped => Next::Answer(websocket::stripped()),
+            Route::Events => Next::Events(Wish::of(&parts.headers), self.visitor(parts, from)?),
+            Route::Discovery => Next::Answer(exchange::discovery(&self.server)),
+            Route::Exchange => Next::Exchange(Bodies::of(&parts.headers), self.visitor(parts, from)?),
+            Route::Preflight => Next::Answer(answer::preflight(from)),
+            Route::NotAllowed => Next::Answer(answer::not_allowed()),
+        })
+    }
+
+    /// What of a request is kept until its `hello` is judged: nothing, if nobody is going to look.
+    fn visitor(&self, parts: http::request::Parts, from: &origin::From) -> Result<Visitor, Close> {
+        let named = route::parameters(&parts.uri).find(|(name, _)| *name == "session");
+        let session = named.map(|(_, id)| id.parse()).transpose();
+        let session = session.map_err(|_| broken("the query names no session"))?;
+        let presented = match self.server.settings.authenticator {
+            Some(_) => Presented::new(parts, from.vouches()),
+            None => Presented::default(),
+        };
+        Ok(Visitor { presented, session })
+    }
+}

@@ -1,0 +1,183 @@
+//! WebSockets: the server's half of the opening handshake (RFC 6455), and the greeting behind it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use http::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderName, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::frame::{
+    Attachment, Close, CloseCode, Encoding, Frame, Hello, Seq, TransportKind, VERSION, Window,
+};
+use crate::transport::{PlainWebSocket, Received, SUBPROTOCOL, Transport, TransportError, WebSocket, media};
+
+use super::answer::{self, Answer};
+use super::door::{Arrival, Refused, Sort, Visitor, broken, dismiss};
+use super::{Inner, random, route};
+
+/// The answer to a WebSocket's headers without an Upgrade.
+pub(super) fn stripped() -> Answer {
+    let text = "This request has the headers of a WebSocket but no Upgrade: something between the client and this \
+                server has taken it out. Use server-sent events or long-polling, or let the proxy pass Upgrade.\n";
+    upgrade_required(text)
+}
+
+/// The answer to a WebSocket of another version.
+pub(super) fn other_version() -> Answer {
+    let mut answer = upgrade_required("Only version 13 of the WebSocket protocol is spoken here.\n");
+    answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    answer
+}
+
+fn upgrade_required(text: &'static str) -> Answer {
+    let mut answer = answer::bytes(StatusCode::UPGRADE_REQUIRED, media::TEXT, text);
+    let headers = answer.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer
+}
+
+/// An answer that tells the client to take another transport. It is no `close`, because the session can live.
+fn not_here(text: &'static str) -> Answer {
+    answer::bytes(StatusCode::NOT_IMPLEMENTED, media::TEXT, text)
+}
+
+impl Inner {
+    /// Answers the opening handshake, and leaves the rest to a task.
+    pub(super) fn open_websocket(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        upgrade: Option<OnUpgrade>,
+        visitor: Visitor,
+        plain: bool,
+    ) -> Result<Answer, Close> {
+        if plain && !self.settings.plain_websocket {
+            return Err(Close::new(CloseCode::NotAcceptable, "plain WebSockets are not served here"));
+        }
+        if !plain && self.check_offered(TransportKind::WebSocket).is_err() {
+            return Ok(not_here("No WebSockets are served here: use another transport.\n"));
+        }
+        let protocol: HeaderName = SEC_WEBSOCKET_PROTOCOL;
+        let speaks = route::has_word(headers, protocol, SUBPROTOCOL);
+        if !plain && !speaks {
+            let reason = "the subprotocol must be throughline.v1; clients without the library add ?plain";
+            return Err(Close::new(CloseCode::UnsupportedVersion, reason));
+        }
+        let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
+        if data_encoding::BASE64.decode(key).map(|nonce| nonce.len()) != Ok(16) {
+            return Err(broken("Sec-WebSocket-Key is not base64 of 16 bytes"));
+        }
+        let Some(upgrade) = upgrade else {
+            tracing::error!("the HTTP connection cannot be upgraded: serve it with_upgrades");
+            return Ok(not_here(
+                "The host of this service does not let connections be upgraded (in hyper: `with_upgrades`). Use \
+                 another transport.\n",
+            ));
+        };
+        let accept = HeaderValue::try_from(derive_accept_key(key));
+        let accept = accept.map_err(|_| Close::new(CloseCode::InternalError, "no accept key"))?;
+        self.check_draining()?;
+        let place = self.place()?;
+        self.tasks.spawn(Arc::clone(self).greet(upgrade, visitor, plain, place));
+        let mut answer = answer::switching();
+        let headers = answer.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        if speaks {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        }
+        Ok(answer)
+    }
+
+    /// Brings a WebSocket to its session, or tells it why not.
+    async fn greet(
+        self: Arc<Self>,
+        upgrade: OnUpgrade,
+        visitor: Visitor,
+        plain: bool,
+        place: OwnedSemaphorePermit,
+    ) {
+        let deadline = tokio::time::Instant::now() + self.settings.hello_deadline;
+        let upgraded = match tokio::time::timeout_at(deadline, upgrade).await {
+            Ok(Ok(upgraded)) => upgraded,
+            Ok(Err(error)) if !error.is_canceled() => {
+                return tracing::warn!(%error, "a connection was not upgraded: is it served with_upgrades?");
+            }
+            _ => return tracing::debug!("a connection ended before it was upgraded"),
+        };
+        let io = TokioIo::new(upgraded);
+        let limits = self.settings.session.limits;
+        let (greeted, transport): (_, Box<dyn Transport>) = if plain {
+            let transport = PlainWebSocket::new(io, limits).await;
+            (hello_of_plain(TransportKind::WebSocket), Box::new(transport))
+        } else {
+            let mut transport = WebSocket::server(io, limits).await;
+            let first = tokio::time::timeout_at(deadline, poll_fn(|cx| transport.poll_recv(cx))).await;
+            let Some(greeted) = judge_first(first.ok()) else { return };
+            (greeted, Box::new(transport))
+        };
+        let refused = match greeted {
+            Ok(hello) => {
+                let sort = if plain { Sort::Plain } else { Sort::Full };
+                let arrival = Arrival { hello, transport, behind: Vec::new() };
+                match Box::pin(self.let_in(&visitor, sort, arrival)).await {
+                    Ok(()) => return,
+                    Err(refused) => refused,
+                }
+            }
+            Err(close) => Refused { close, transport: Some(transport) },
+        };
+        drop(place);
+        tracing::debug!(close = %refused.close, "a WebSocket was refused");
+        if let Some(transport) = refused.transport {
+            dismiss(transport, refused.close).await;
+        }
+    }
+}
+
+/// What to make of what came first, if anything did in time. None: there is nobody to answer.
+fn judge_first(first: Option<Result<Received, TransportError>>) -> Option<Result<Box<Hello>, Close>> {
+    match first {
+        Some(Ok(Received::Frame(Frame::Hello(hello)))) if hello.transport == TransportKind::WebSocket => {
+            Some(Ok(hello))
+        }
+        Some(Ok(Received::Frame(Frame::Hello(_)))) => Some(Err(broken("hello names another transport"))),
+        Some(Ok(_)) => Some(Err(broken("the first frame is not hello"))),
+        Some(Err(TransportError::Decode(error))) => Some(Err(error.close())),
+        Some(Err(_)) => None,
+        None => Some(Err(Close::new(CloseCode::TimedOut, "no hello in time"))),
+    }
+}
+
+/// What a client without a library would say.
+pub(super) fn hello_of_plain(transport: TransportKind) -> Result<Box<Hello>, Close> {
+    let (session, key) = random::identity()?;
+    Ok(Box::new(Hello {
+        version: VERSION,
+        session,
+        key,
+        epoch: None,
+        attachment: Attachment::FIRST,
+        transport,
+        received: Seq::ZERO,
+        taken: None,
+        // What is written counts as taken: the transport says so.
+        window: Window { messages: 1024, bytes: 1 << 20 },
+        candidate: false,
+        auth: None,
+        client: None,
+    }))
+}
+
+/// A close as the answer to a request without a body.
+pub(super) fn refusal(close: &Close) -> Answer {
+    answer::close(close, Encoding::Json)
+}
