@@ -1,5 +1,7 @@
 //! Realtime sessions that do not care what carries them.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod frame;
 #[cfg(feature = "socket")]
 pub mod hub;
@@ -7,11 +9,16 @@ pub mod hub;
 pub mod server;
 pub mod session;
 #[cfg(feature = "socket")]
-#[allow(dead_code, unused_imports, reason = "what uses it comes next")]
+#[cfg_attr(
+    not(all(feature = "client", feature = "server")),
+    expect(dead_code, reason = "each side uses its own part of what drives sockets")
+)]
 pub mod socket;
 #[cfg(feature = "socket")]
 pub mod transport;
 
+#[cfg(feature = "client")]
+pub use client::{Client, ConnectError, Freshness};
 #[cfg(feature = "socket")]
 pub use frame::{Body, Close, CloseCode, Message, SessionId, TransportKind};
 #[cfg(feature = "socket")]

@@ -1,0 +1,237 @@
+//! How a client is set up.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::frame::{Encoding, Json, TransportKind};
+use crate::session::Config;
+use crate::socket::{Launch, Socket, launch};
+use crate::transport::BoxError;
+
+use super::backoff::Backoff;
+use super::dial::Dialer;
+use super::plan::Plan;
+use super::supervisor::{ClientSupervisor, Means, begin};
+use super::token::{Freshness, TokenSource};
+use super::{ConnectError, address};
+
+/// Sets a client up. Setters take any value; what nothing can work with is refused by [`Builder::connect`] and
+/// [`Builder::start`], which name the field.
+#[must_use = "nothing is dialled before `connect` or `start`"]
+pub struct Builder {
+    url: String,
+    transports: Vec<TransportKind>,
+    encoding: Encoding,
+    token: Option<TokenSource>,
+    headers: HeaderMap,
+    header_fault: Option<&'static str>,
+    backoff: Backoff,
+    max_attempts: Option<u32>,
+    connect_timeout: Duration,
+    send_patience: Option<Duration>,
+    session: Config,
+}
+
+impl Builder {
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url,
+            transports: TransportKind::ALL.to_vec(),
+            encoding: Encoding::Json,
+            token: None,
+            headers: HeaderMap::new(),
+            header_fault: None,
+            backoff: Backoff::default(),
+            max_attempts: None,
+            connect_timeout: Duration::from_secs(5),
+            send_patience: Some(Duration::from_secs(30)),
+            session: Config::default(),
+        }
+    }
+
+    /// Which transports may be used, best first. Default: all.
+    ///
+    /// Once the server has told its own ranking, that counts, within what is allowed here.
+    pub fn transports(mut self, transports: impl IntoIterator<Item = TransportKind>) -> Self {
+        self.transports = transports.into_iter().collect();
+        self
+    }
+
+    /// The encoding of frames. Default: JSON.
+    pub fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// Where the `auth` of each `hello` comes from. Default: there is none.
+    ///
+    /// It is called each time a transport is dialled; with [`Freshness::Fresh`] when a token is about to run out,
+    /// which the server tells, and once more when the server has said that it has. A call that fails or takes longer than the connect timeout counts as a
+    /// failed attempt.
+    pub fn token<F, R>(mut self, source: F) -> Self
+    where
+        F: Fn(Freshness) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Json, BoxError>> + Send + 'static,
+    {
+        self.token = Some(TokenSource::new(source));
+        self
+    }
+
+    /// Adds a header to every request, as cookies or what a gateway asks for. Its value is kept out of logs.
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let name = HeaderName::from_bytes(name.as_ref().as_bytes());
+        match (name, HeaderValue::from_str(value.as_ref())) {
+            (Ok(name), _) if is_reserved(&name) => {
+                self.header_fault = Some("must not be one that the protocol sets");
+            }
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                self.headers.append(name, value);
+            }
+            _ => self.header_fault = Some("must be an HTTP header"),
+        }
+        self
+    }
+
+    /// The pauses between attempts. Default: see [`Backoff`].
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// After how many failed attempts in a row the session is ended, with `timed_out`. Default: never.
+    ///
+    /// An attempt goes through all transports that make sense; it has failed when none carries the session.
+    pub fn max_attempts(mut self, max_attempts: impl Into<Option<u32>>) -> Self {
+        self.max_attempts = max_attempts.into();
+        self
+    }
+
+    /// The longest that each step of opening a transport may take: the token, the connection, the upgrade.
+    /// Default: 5 s. From `hello` on the session's `welcome_within` counts.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long [`Socket::send`] waits while the send buffer is full before the session is ended with
+    /// `slow_consumer`; `None` waits for ever. Default: 30 s.
+    ///
+    /// The send buffer also fills while no server is reached.
+    pub fn send_patience(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.send_patience = timeout.into();
+        self
+    }
+
+    /// The bounds and times of the session. Default: see [`Config`].
+    pub fn session(mut self, session: Config) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Connects, and returns when the server has welcomed the session.
+    ///
+    /// Until then it tries for ever, unless there are [`Builder::max_attempts`] or a timeout around this future.
+    ///
+    /// # Errors
+    /// When a value is impossible, the server refuses for good, or too many attempts failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the session; the server may have seen it.
+    pub async fn connect(self) -> Result<Socket, ConnectError> {
+        let (socket, first) = self.begin()?;
+        match first.await {
+            Ok(connected) => connected.map(|()| socket),
+            // The driver went down with its runtime.
+            Err(_) => Err(ConnectError::NoRuntime),
+        }
+    }
+
+    /// Starts to connect, and returns at once. What is sent meanwhile waits, within the send buffer.
+    ///
+    /// # Errors
+    /// When a value is impossible, or this is called outside a tokio runtime.
+    pub fn start(self) -> Result<Socket, ConnectError> {
+        self.begin().map(|(socket, _)| socket)
+    }
+
+    fn begin(self) -> Result<(Socket, oneshot::Receiver<Result<(), ConnectError>>), ConnectError> {
+        let base = address::parse(&self.url)?;
+        self.check()?;
+        let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
+        let config = Arc::new(self.session);
+        let now = tokio::time::Instant::now().into_std();
+        let session = begin(&config, now).map_err(ConnectError::NoRandomness)?;
+        let dialer = Dialer {
+            base,
+            headers: self.headers,
+            encoding: self.encoding,
+            limits: config.limits,
+            patience: self.connect_timeout,
+            tokens: self.token,
+        };
+        let means = Means {
+            dialer,
+            config: Arc::clone(&config),
+            plan: Plan::new(self.transports),
+            backoff: self.backoff,
+            max_attempts: self.max_attempts,
+        };
+        let (tell, first) = oneshot::channel();
+        let supervisor = ClientSupervisor::new(means, session.id(), tell);
+        let launched = Launch { session, config, principal: None, patience: self.send_patience };
+        let (shared, driver) = launch(launched, |_| Box::new(supervisor));
+        let socket = shared.socket();
+        // Owned by the socket: it ends when that is closed or dropped.
+        let _task = runtime.spawn(driver);
+        Ok((socket, first))
+    }
+
+    fn check(&self) -> Result<(), ConnectError> {
+        let invalid = |field, rule| ConnectError::Invalid { field, rule };
+        if self.transports.is_empty() {
+            return Err(invalid("transports", "must name at least one"));
+        }
+        if let Some(rule) = self.header_fault {
+            return Err(invalid("header", rule));
+        }
+        if let Some((field, rule)) = self.backoff.fault() {
+            return Err(invalid(field, rule));
+        }
+        if self.max_attempts == Some(0) {
+            return Err(invalid("max_attempts", "must be at least 1"));
+        }
+        if self.connect_timeout.is_zero() {
+            return Err(invalid("connect_timeout", "must be above zero"));
+        }
+        Ok(self.session.check()?)
+    }
+}
+
+/// Whether the protocol, or HTTP, needs a header for itself.
+fn is_reserved(name: &HeaderName) -> bool {
+    let own = [ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE];
+    own.contains(name) || name.as_str().starts_with("sec-websocket-")
+}
+
+/// Headers and the query of the URL may hold secrets, so they are not shown.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("transports", &self.transports)
+            .field("encoding", &self.encoding)
+            .field("backoff", &self.backoff)
+            .field("max_attempts", &self.max_attempts)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}

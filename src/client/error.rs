@@ -1,0 +1,53 @@
+//! Why a client has no session.
+
+use std::sync::Arc;
+
+use crate::frame::Close;
+use crate::session::InvalidConfig;
+use crate::transport::BoxError;
+
+/// Why a client has no session.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Caller: the URL cannot be dialled.
+    #[error("the URL cannot be dialled: {reason}")]
+    InvalidUrl {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Caller: `https://` and `wss://` need TLS.
+    #[error("https:// and wss:// need feature tls, which is not in this version")]
+    NeedsTls,
+    /// Caller: a value of the builder, or of its session configuration, that nothing can work with.
+    #[error("{field} {rule}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// Caller: it was called outside a tokio runtime, which is to run the session.
+    #[error("there is no tokio runtime here")]
+    NoRuntime,
+    /// Environment: the system gives no random numbers, of which the session's secret is made.
+    #[error("there is no randomness")]
+    NoRandomness(#[source] BoxError),
+    /// Environment: no server answered in as many attempts as are allowed.
+    #[error("no server was reached in {attempts} attempts: {reason}")]
+    Unreachable {
+        /// How many were made. Each tried all transports that made sense.
+        attempts: u32,
+        /// Why the last one failed, for people.
+        reason: Arc<str>,
+    },
+    /// Peer: the server refused for good. Also when the session was closed here before it came to be.
+    #[error("the session was refused: {0}")]
+    Refused(Close),
+}
+
+impl From<InvalidConfig> for ConnectError {
+    fn from(invalid: InvalidConfig) -> Self {
+        Self::Invalid { field: invalid.field, rule: invalid.rule }
+    }
+}

@@ -1,0 +1,217 @@
+//! Which transport to try next.
+//!
+//! It ranks, remembers what failed in this round, and demotes what opens and does not last. It is sans-IO: time comes
+//! in. It knows nothing of dialling; how many are tried at once is its user's affair.
+
+use std::time::{Duration, Instant};
+
+use crate::frame::TransportKind;
+
+/// A transport that ends within this time of its opening was short-lived.
+pub(super) const SHORT_LIFE: Duration = Duration::from_secs(5);
+
+/// After so many short lives in a row a transport is demoted (`docs/PROTOCOL.md`, "Switching").
+const SHORT_LIVES: u8 = 2;
+
+/// How long a transport stays demoted: tried after all others.
+const DEMOTED_FOR: Duration = Duration::from_secs(300);
+
+/// Which transports to try, in which order.
+///
+/// A round begins with the best and goes down until one carries or all have failed.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// What the application allows, best first.
+    allowed: Vec<TransportKind>,
+    /// The same as the server ranks it, once that is known.
+    ranked: Vec<TransportKind>,
+    /// What was asked for by a move that succeeded: it stands before all ranks.
+    preferred: Option<TransportKind>,
+    /// What has failed in this round.
+    failed: Vec<TransportKind>,
+    records: Vec<Record>,
+}
+
+#[derive(Debug)]
+struct Record {
+    kind: TransportKind,
+    short_lives: u8,
+    demoted_until: Option<Instant>,
+}
+
+impl Plan {
+    /// A plan over what the application allows, best first.
+    pub(super) fn new(allowed: Vec<TransportKind>) -> Self {
+        Self { ranked: allowed.clone(), allowed, preferred: None, failed: Vec::new(), records: Vec::new() }
+    }
+
+    /// Takes the server's word: its order, and only what it offers and the application allows.
+    pub(super) fn rank(&mut self, offered: &[TransportKind]) {
+        let mut ranked = Vec::new();
+        for kind in offered {
+            if self.allowed.contains(kind) && !ranked.contains(kind) {
+                ranked.push(*kind);
+            }
+        }
+        // A server that offers nothing of what is allowed was reached all the same.
+        self.ranked = if ranked.is_empty() { self.allowed.clone() } else { ranked };
+    }
+
+    /// Whether a transport may be used at all.
+    pub(super) fn allows(&self, kind: TransportKind) -> bool {
+        self.allowed.contains(&kind)
+    }
+
+    /// Puts a transport first from now on.
+    pub(super) fn prefer(&mut self, kind: TransportKind) {
+        self.preferred = Some(kind);
+    }
+
+    /// The next to try in this round; `None` when all have failed.
+    pub(super) fn next(&self, now: Instant) -> Option<TransportKind> {
+        let preferred = self.preferred.filter(|kind| self.allows(*kind));
+        let order = || preferred.into_iter().chain(self.ranked.iter().copied());
+        let open = |kind: &TransportKind| !self.failed.contains(kind);
+        order().filter(open).find(|kind| !self.is_demoted(*kind, now)).or_else(|| order().find(open))
+    }
+
+    /// Notes that a transport failed, for reasons of its own, in this round.
+    pub(super) fn failed(&mut self, kind: TransportKind) {
+        if !self.failed.contains(&kind) {
+            self.failed.push(kind);
+        }
+    }
+
+    /// Begins a new round.
+    pub(super) fn restart(&mut self) {
+        self.failed.clear();
+    }
+
+    /// Notes that a transport carries the session: what failed in this round is worse than it, not the network, and
+    /// is demoted.
+    pub(super) fn carried(&mut self, kind: TransportKind, now: Instant) {
+        for failed in std::mem::take(&mut self.failed) {
+            if failed != kind {
+                self.demote(failed, now);
+            }
+        }
+    }
+
+    /// Notes that a transport which carried has ended, not by anybody's decision, after so long.
+    pub(super) fn ended_after(&mut self, kind: TransportKind, life: Duration, now: Instant) {
+        let record = self.record(kind);
+        if life >= SHORT_LIFE {
+            record.short_lives = 0;
+            return;
+        }
+        record.short_lives += 1;
+        if record.short_lives >= SHORT_LIVES {
+            self.demote(kind, now);
+        }
+    }
+
+    /// Puts a transport behind all others for a while.
+    pub(super) fn demote(&mut self, kind: TransportKind, now: Instant) {
+        tracing::debug!(transport = %kind, "demoted");
+        let record = self.record(kind);
+        record.short_lives = 0;
+        record.demoted_until = now.checked_add(DEMOTED_FOR);
+    }
+
+    fn is_demoted(&self, kind: TransportKind, now: Instant) -> bool {
+        let record = self.records.iter().find(|record| record.kind == kind);
+        record.and_then(|record| record.demoted_until).is_some_and(|until| until > now)
+    }
+
+    fn record(&mut self, kind: TransportKind) -> &mut Record {
+        let at = self.records.iter().position(|record| record.kind == kind).unwrap_or_else(|| {
+            self.records.push(Record { kind, short_lives: 0, demoted_until: None });
+            self.records.len() - 1
+        });
+        &mut self.records[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TransportKind::{LongPolling, Sse, WebSocket};
+    use super::*;
+
+    fn all() -> (Plan, Instant) {
+        (Plan::new(TransportKind::ALL.to_vec()), Instant::now())
+    }
+
+    /// The order in which everything is tried when everything fails.
+    fn round(plan: &mut Plan, now: Instant) -> Vec<TransportKind> {
+        plan.restart();
+        let mut order = Vec::new();
+        while let Some(kind) = plan.next(now) {
+            order.push(kind);
+            plan.failed(kind);
+        }
+        plan.restart();
+        order
+    }
+
+    #[test]
+    fn a_round_goes_down_the_list_and_begins_anew_with_the_best() {
+        let (mut plan, now) = all();
+        assert_eq!(round(&mut plan, now), [WebSocket, Sse, LongPolling]);
+        assert_eq!(plan.next(now), Some(WebSocket));
+    }
+
+    #[test]
+    fn the_servers_ranking_counts_within_what_is_allowed() {
+        let mut plan = Plan::new(vec![WebSocket, LongPolling]);
+        let now = Instant::now();
+        plan.rank(&[Sse, LongPolling, LongPolling, WebSocket]);
+        assert_eq!(round(&mut plan, now), [LongPolling, WebSocket]);
+        plan.rank(&[Sse]);
+        assert_eq!(round(&mut plan, now), [WebSocket, LongPolling]);
+    }
+
+    #[test]
+    fn two_short_lives_in_a_row_demote_for_a_while() {
+        let (mut plan, now) = all();
+        let (short, long) = (SHORT_LIFE - Duration::from_millis(1), SHORT_LIFE);
+        plan.ended_after(WebSocket, short, now);
+        plan.ended_after(WebSocket, long, now);
+        plan.ended_after(WebSocket, short, now);
+        assert_eq!(plan.next(now), Some(WebSocket));
+        plan.ended_after(WebSocket, short, now);
+        assert_eq!(round(&mut plan, now), [Sse, LongPolling, WebSocket]);
+        assert_eq!(round(&mut plan, now + DEMOTED_FOR), [WebSocket, Sse, LongPolling]);
+    }
+
+    #[test]
+    fn what_failed_where_another_works_is_tried_last_the_next_time() {
+        let (mut plan, now) = all();
+        plan.failed(WebSocket);
+        plan.carried(Sse, now);
+        assert_eq!(round(&mut plan, now), [Sse, LongPolling, WebSocket]);
+    }
+
+    #[test]
+    fn what_failed_where_nothing_works_keeps_its_rank() {
+        let (mut plan, now) = all();
+        round(&mut plan, now);
+        plan.carried(WebSocket, now);
+        assert_eq!(round(&mut plan, now), [WebSocket, Sse, LongPolling]);
+    }
+
+    #[test]
+    fn a_preferred_transport_goes_first_until_it_is_demoted() {
+        let (mut plan, now) = all();
+        plan.prefer(LongPolling);
+        assert_eq!(round(&mut plan, now), [LongPolling, WebSocket, Sse]);
+        plan.demote(LongPolling, now);
+        assert_eq!(round(&mut plan, now), [WebSocket, Sse, LongPolling]);
+    }
+
+    #[test]
+    fn when_all_are_demoted_the_ranks_count_again() {
+        let (mut plan, now) = all();
+        TransportKind::ALL.into_iter().for_each(|kind| plan.demote(kind, now));
+        assert_eq!(round(&mut plan, now), [WebSocket, Sse, LongPolling]);
+    }
+}

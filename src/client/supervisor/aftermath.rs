@@ -1,0 +1,155 @@
+//! What comes after a failure, a loss or an end: the next transport, a pause, a new session, or giving up.
+//!
+//! It implements the column "retry" of the close codes, `docs/PROTOCOL.md`, "Closing".
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::ConnectError;
+use crate::client::dial::{DialError, Verdict};
+use crate::client::plan::SHORT_LIFE;
+use crate::frame::{Close, CloseCode, Retry, TransportKind};
+use crate::session::{Ended, EndedBy, Session};
+use crate::socket::Command;
+
+use super::{ClientSupervisor, Renewal, Round, Step, TokenState, begin, now};
+
+impl ClientSupervisor {
+    /// Goes on after a transport failed to carry the session.
+    pub(super) fn failed(&mut self, kind: TransportKind, error: DialError) {
+        self.reason = error.reason;
+        let wait = match error.verdict {
+            Verdict::Closed(close) if close.code.retry() == Retry::Never => return self.give_up(close),
+            Verdict::Closed(close) => return self.closed(kind, close),
+            Verdict::Host => {
+                self.new_round();
+                return self.pause_after_failure(None);
+            }
+            Verdict::NotOffered(close) => {
+                self.round.not_offered = Some(close);
+                None
+            }
+            Verdict::Transport => {
+                self.round.otherwise = true;
+                None
+            }
+            Verdict::Later(wait) => {
+                self.round.otherwise = true;
+                Some(wait)
+            }
+        };
+        self.plan.failed(kind);
+        if wait.is_some() {
+            // It may be a box on the way that only dislikes this transport: the round goes on afterwards.
+            return self.pause_after_failure(wait);
+        }
+        if self.plan.next(now()).is_some() {
+            return;
+        }
+        let Round { not_offered, otherwise } = std::mem::take(&mut self.round);
+        self.new_round();
+        match not_offered {
+            Some(close) if !otherwise => self.give_up(close),
+            _ => self.pause_after_failure(None),
+        }
+    }
+
+    /// Goes on after the server closed a transport in band, but not the session.
+    pub(super) fn closed(&mut self, kind: TransportKind, close: Close) {
+        self.reason = close.to_string().into();
+        let at_least = close.detail.retry_after_ms.map(Duration::from_millis);
+        match close.code.retry() {
+            _ if close.code == CloseCode::NotAcceptable => {
+                let reason = Arc::clone(&self.reason);
+                self.failed(kind, DialError { verdict: Verdict::NotOffered(close), reason });
+            }
+            Retry::Backoff => {
+                self.new_round();
+                self.pause_after_failure(at_least);
+            }
+            Retry::FreshToken if self.token == TokenState::Usual && self.dialer.tokens.is_some() => {
+                self.token = TokenState::FreshWanted;
+                // A server whose tokens hardly live is not asked for one after the other.
+                self.pause_after_loss(at_least);
+            }
+            Retry::FreshToken => self.give_up(close),
+            // Only what was no carrier: the session lives, and hears itself what is wrong with it.
+            Retry::AtOnce | Retry::Afresh | Retry::Never => self.pause_after_loss(at_least),
+        }
+    }
+
+    pub(super) fn pause_after_loss(&mut self, at_least: Option<Duration>) {
+        let wait = self.pauses.after_loss(at_least, random());
+        self.pause(wait);
+    }
+
+    pub(super) fn pause_after_failure(&mut self, at_least: Option<Duration>) {
+        self.attempts = self.attempts.saturating_add(1);
+        if self.max_attempts.is_some_and(|max| self.attempts >= max) {
+            let (attempts, reason) = (self.attempts, Arc::clone(&self.reason));
+            let text = format!("no server was reached in {attempts} attempts: {reason}");
+            self.give_up(Close::new(CloseCode::TimedOut, text));
+            self.gave_up = Some(ConnectError::Unreachable { attempts, reason });
+            return;
+        }
+        let wait = self.pauses.after_failure(at_least, random());
+        self.pause(wait);
+    }
+
+    fn pause(&mut self, wait: Duration) {
+        let until = now() + wait;
+        tracing::debug!(session = %self.session, reason = %self.reason, ?wait, "waiting");
+        self.report = Some(Command::Waiting { reason: Arc::clone(&self.reason), retry_at: Some(until) });
+        self.step = Step::Waiting(Box::pin(tokio::time::sleep_until(until.into())));
+    }
+
+    fn give_up(&mut self, close: Close) {
+        self.report = Some(Command::Abort(close));
+        self.step = Step::Over;
+    }
+
+    /// Replaces a session that the server has forgotten or ended for a reason that need not come again.
+    pub(super) fn renew(&mut self, ended: &Ended, now: Instant) -> Option<Session> {
+        let afresh = match ended.by {
+            EndedBy::Peer => ended.close.code.retry() == Retry::Afresh,
+            // Nobody answered what was sent behind `hello`; any other time that ran out is that of our own close.
+            EndedBy::Timeout => ended.close.code == CloseCode::UnknownSession,
+            EndedBy::Local => false,
+        };
+        if !afresh {
+            return None;
+        }
+        let session = match begin(&self.config, now) {
+            Ok(session) => session,
+            Err(error) => {
+                tracing::error!(error = %error, "no new session: no randomness");
+                return None;
+            }
+        };
+        self.session = session.id();
+        self.renewal = Renewal::default();
+        let carrier = self.carrier.take();
+        if let Some(carrier) = self.bound.drain(..).find(|bound| Some(bound.attachment) == carrier) {
+            if carrier.opened_at.is_some_and(|at| now.saturating_duration_since(at) >= SHORT_LIFE) {
+                self.pauses.reset();
+            }
+        }
+        self.new_round();
+        self.reason = ended.close.to_string().into();
+        self.step = Step::Rest;
+        let known = std::mem::take(&mut self.welcomed);
+        let at_least = ended.close.detail.retry_after_ms.map(Duration::from_millis);
+        match ended.close.code {
+            // The server answers, and knows of no reason to wait.
+            CloseCode::UnknownSession if known => {}
+            CloseCode::GoingAway => self.pause_after_failure(at_least),
+            _ => self.pause_after_loss(at_least),
+        }
+        Some(session)
+    }
+}
+
+/// A random number for jitter. Without one the pauses are the longest.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,368 @@
+//! Keeps one session carried: dials, falls back, backs off, moves.
+//!
+//! It is polled by the driver and decides when to dial; the [`Plan`] decides what, [`Pauses`] how long to wait, the
+//! session what a transport may do once it is introduced. It implements the client's side of `docs/PROTOCOL.md`,
+//! "Negotiation" and "Closing".
+
+mod aftermath;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use crate::frame::{Attachment, Close, Move, SessionId, SessionKey, TransportKind};
+use crate::session::{Config, DetachReason, Ended, Intent, Session};
+use crate::socket::{Command, Notice, Supervisor};
+use crate::transport::BoxError;
+
+use super::ConnectError;
+use super::backoff::{Backoff, Pauses};
+use super::dial::{DialError, Dialer, Dialled, Verdict};
+use super::plan::{Plan, SHORT_LIFE};
+use super::renewal::Renewal;
+use super::token::Freshness;
+
+/// Makes the client end of a new session.
+pub(super) fn begin(config: &Arc<Config>, now: Instant) -> Result<Session, BoxError> {
+    let (mut id, mut key) = ([0; 16], [0; 32]);
+    getrandom::fill(&mut id)?;
+    getrandom::fill(&mut key)?;
+    let (id, key) = (SessionId::from_bytes(id), SessionKey::from_bytes(key));
+    Ok(Session::client(Arc::clone(config), id, key, now))
+}
+
+/// Hears whether the session came to be: once.
+pub(super) type First = oneshot::Sender<Result<(), ConnectError>>;
+
+/// What a client's session is kept carried with.
+pub(super) struct Means {
+    pub(super) dialer: Dialer,
+    pub(super) config: Arc<Config>,
+    pub(super) plan: Plan,
+    pub(super) backoff: Backoff,
+    pub(super) max_attempts: Option<u32>,
+}
+
+pub(super) struct ClientSupervisor {
+    dialer: Arc<Dialer>,
+    config: Arc<Config>,
+    plan: Plan,
+    pauses: Pauses,
+    max_attempts: Option<u32>,
+    /// Failed ones in a row.
+    attempts: u32,
+    round: Round,
+    session: SessionId,
+    /// Whether a server has ever welcomed this session.
+    welcomed: bool,
+    step: Step,
+    /// What the session has, the carrier included.
+    bound: Vec<Bound>,
+    carrier: Option<Attachment>,
+    token: TokenState,
+    renewal: Renewal,
+    /// Why nothing carries the session.
+    reason: Arc<str>,
+    /// What the driver is to hear next.
+    report: Option<Command>,
+    first: Option<First>,
+    gave_up: Option<ConnectError>,
+    waker: Option<Waker>,
+}
+
+/// What is being done for the session. At most one transport is dialled at a time.
+enum Step {
+    /// Nothing: what is bound carries it or will; where nothing is bound the next dial is due.
+    Rest,
+    Dialling {
+        target: Target,
+        dial: Pin<Box<dyn Future<Output = Result<Dialled, DialError>> + Send>>,
+    },
+    /// The driver has the transport; its number comes.
+    Introducing(Target),
+    /// Until it is time to dial again.
+    Waiting(Pin<Box<Sleep>>),
+    /// The session is over.
+    Over,
+}
+
+#[derive(Clone, Copy)]
+struct Target {
+    kind: TransportKind,
+    /// Whether somebody asked for this transport by name.
+    wished: bool,
+}
+
+/// A transport that was introduced to the session.
+struct Bound {
+    attachment: Attachment,
+    target: Target,
+    /// Since when it carries, or did, the session.
+    opened_at: Option<Instant>,
+    /// Why it failed, if the transport itself said so.
+    failure: Option<DialError>,
+}
+
+/// What has failed since the plan began with the best.
+#[derive(Default)]
+struct Round {
+    not_offered: Option<Close>,
+    otherwise: bool,
+}
+
+/// Where a client stands with `auth_expired`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenState {
+    Usual,
+    /// The next dial is to bear a fresh token.
+    FreshWanted,
+    /// A fresh token was asked for, and nothing has attached since.
+    FreshTried,
+}
+
+impl ClientSupervisor {
+    pub(super) fn new(means: Means, session: SessionId, first: First) -> Self {
+        let Means { dialer, config, plan, backoff, max_attempts } = means;
+        Self {
+            dialer: Arc::new(dialer),
+            config,
+            plan,
+            pauses: Pauses::new(backoff),
+            max_attempts,
+            attempts: 0,
+            round: Round::default(),
+            session,
+            welcomed: false,
+            step: Step::Rest,
+            bound: Vec::new(),
+            carrier: None,
+            token: TokenState::Usual,
+            renewal: Renewal::default(),
+            reason: "".into(),
+            report: None,
+            first: Some(first),
+            gave_up: None,
+            waker: None,
+        }
+    }
+
+    /// Begins to dial.
+    fn dial(&mut self, target: Target) {
+        let freshness = match self.token {
+            TokenState::FreshWanted => Freshness::Fresh,
+            TokenState::Usual | TokenState::FreshTried => Freshness::Any,
+        };
+        if self.token == TokenState::FreshWanted {
+            self.token = TokenState::FreshTried;
+        }
+        let (dialer, session) = (Arc::clone(&self.dialer), self.session);
+        tracing::debug!(%session, transport = %target.kind, "dialling");
+        let dial = Box::pin(async move { dialer.dial(target.kind, session, freshness).await });
+        self.step = Step::Dialling { target, dial };
+    }
+
+    fn dial_next(&mut self) {
+        let now = now();
+        if self.plan.next(now).is_none() {
+            self.new_round();
+        }
+        match self.plan.next(now) {
+            Some(kind) => self.dial(Target { kind, wished: false }),
+            None => self.pause_after_failure(None),
+        }
+    }
+
+    fn dialled(&mut self, target: Target, dialled: Result<Dialled, DialError>) -> Option<Command> {
+        match dialled {
+            Ok(Dialled { transport, auth }) => {
+                // What is bound goes on carrying, or is about to.
+                let intent = if self.bound.is_empty() { Intent::Attach } else { Intent::Candidate };
+                self.step = Step::Introducing(target);
+                Some(Command::Introduce { transport, intent, auth })
+            }
+            Err(error) => {
+                tracing::debug!(session = %self.session, transport = %target.kind, reason = %error.reason, "not opened");
+                self.step = Step::Rest;
+                if self.bound.is_empty() {
+                    self.failed(target.kind, error);
+                }
+                None
+            }
+        }
+    }
+
+    fn new_round(&mut self) {
+        self.plan.restart();
+        self.round = Round::default();
+    }
+
+    fn introduced(&mut self, attachment: Attachment) {
+        if let Step::Introducing(target) = self.step {
+            self.bound.push(Bound { attachment, target, opened_at: None, failure: None });
+            self.step = Step::Rest;
+        }
+    }
+
+    fn attached(&mut self, attachment: Attachment, kind: TransportKind, offered: &[TransportKind]) {
+        let now = now();
+        self.carrier = Some(attachment);
+        self.plan.rank(offered);
+        if let Some(bound) = self.bound.iter_mut().find(|bound| bound.attachment == attachment) {
+            bound.opened_at = Some(now);
+            if bound.target.wished {
+                self.plan.prefer(kind);
+            }
+        }
+        self.plan.carried(kind, now);
+        self.round = Round::default();
+        (self.attempts, self.token, self.welcomed) = (0, TokenState::Usual, true);
+        if let Some(first) = self.first.take() {
+            // Whoever started the session may not wait for it.
+            let _ = first.send(Ok(()));
+        }
+    }
+
+    fn detached(&mut self, attachment: Attachment, reason: &DetachReason) {
+        let Some(at) = self.bound.iter().position(|bound| bound.attachment == attachment) else { return };
+        let bound = self.bound.swap_remove(at);
+        if self.carrier == Some(attachment) {
+            self.carrier = None;
+        }
+        self.reckon(&bound, reason);
+        // Where another is under way, the session attaches it by itself.
+        if !self.bound.is_empty() || !matches!(self.step, Step::Rest) {
+            return;
+        }
+        let text = match &bound.failure {
+            Some(failure) => Arc::clone(&failure.reason),
+            None => reason.to_string().into(),
+        };
+        match (reason, bound.opened_at, bound.failure) {
+            (DetachReason::Closed(close), ..) => self.closed(bound.target.kind, close.clone()),
+            (_, None, Some(failure)) => self.failed(bound.target.kind, failure),
+            (_, None, None) => {
+                self.failed(bound.target.kind, DialError { verdict: Verdict::Transport, reason: text });
+            }
+            (_, Some(_), _) => {
+                self.reason = text;
+                self.pause_after_loss(None);
+            }
+        }
+    }
+
+    /// Learns from how long a transport carried the session, and from how it ended.
+    fn reckon(&mut self, bound: &Bound, reason: &DetachReason) {
+        let Some(opened_at) = bound.opened_at else { return };
+        let (kind, now) = (bound.target.kind, now());
+        let life = now.saturating_duration_since(opened_at);
+        if life >= SHORT_LIFE {
+            self.pauses.reset();
+        }
+        match reason {
+            // Somebody decided so.
+            DetachReason::Superseded | DetachReason::Closed(_) => {}
+            // It opened and does not carry both ways.
+            DetachReason::Unproved | DetachReason::UplinkLost => self.plan.demote(kind, now),
+            _ => self.plan.ended_after(kind, life, now),
+        }
+        self.new_round();
+    }
+
+    fn move_asked(&mut self, ask: Move) {
+        if ask.transport.is_some_and(|kind| !self.plan.allows(kind)) {
+            return;
+        }
+        let carrier = self.bound.iter().find(|bound| Some(bound.attachment) == self.carrier);
+        match (carrier.map(|bound| bound.target.kind), ask.transport) {
+            (Some(carrier), Some(kind)) if carrier == kind => {}
+            (Some(_), Some(kind)) => self.dial(Target { kind, wished: true }),
+            // Elsewhere: behind the same URL, another server may answer.
+            (Some(_), None) => self.dial_next(),
+            (None, Some(kind)) => self.plan.prefer(kind),
+            (None, None) => {}
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Supervisor for ClientSupervisor {
+    fn notice(&mut self, notice: Notice<'_>) {
+        match notice {
+            Notice::Introduced { attachment } => self.introduced(attachment),
+            Notice::Attached { attachment, transport, offered, .. } => {
+                self.attached(attachment, transport, offered)
+            }
+            Notice::Failed { attachment, error } => {
+                if let Some(bound) = self.bound.iter_mut().find(|bound| bound.attachment == attachment) {
+                    bound.failure = Some(DialError::of(error));
+                }
+            }
+            Notice::Detached { attachment, reason } => self.detached(attachment, reason),
+            Notice::MoveAsked(ask) => self.move_asked(ask),
+            Notice::AuthAccepted { expires } => self.renewal.granted(expires),
+            Notice::Auth(_) => {}
+        }
+        // The driver may be past the point where it asks for commands.
+        self.wake();
+    }
+
+    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        loop {
+            if let Some(command) = self.report.take() {
+                return Poll::Ready(command);
+            }
+            if let Poll::Ready(token) = self.renewal.poll(cx, &self.dialer) {
+                return Poll::Ready(Command::RefreshAuth(token));
+            }
+            match &mut self.step {
+                Step::Rest if self.bound.is_empty() => self.dial_next(),
+                Step::Rest | Step::Introducing(_) | Step::Over => return Poll::Pending,
+                Step::Waiting(sleep) => {
+                    ready!(sleep.as_mut().poll(cx));
+                    let reason = Arc::clone(&self.reason);
+                    self.step = Step::Rest;
+                    self.report = Some(Command::Waiting { reason, retry_at: None });
+                }
+                Step::Dialling { target, dial } => {
+                    let target = *target;
+                    let dialled = ready!(dial.as_mut().poll(cx));
+                    if let Some(command) = self.dialled(target, dialled) {
+                        return Poll::Ready(command);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: &Ended, now: Instant) -> Option<Session> {
+        let session = self.renew(ended, now);
+        if session.is_none() {
+            self.step = Step::Over;
+            self.renewal = Renewal::default();
+            self.bound.clear();
+            if let Some(first) = self.first.take() {
+                let error = self.gave_up.take().unwrap_or_else(|| ConnectError::Refused(ended.close.clone()));
+                // Whoever started the session may not wait for it.
+                let _ = first.send(Err(error));
+            }
+        }
+        self.wake();
+        session
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
