@@ -1,0 +1,319 @@
+//! What an acknowledged echo costs the server in CPU time, beside a bare tokio-tungstenite echo in the same run.
+//!
+//! `cargo bench --bench echo_cost` starts each server in a process of its own on one core, drives it from another with
+//! 64 WebSockets that keep 16 messages of 64 bytes in flight, and divides the scheduler's run time of the server
+//! by the messages echoed. Servers take turns, `ROUNDS` times (default 5); the medians' ratio is the result.
+//! `CONNECTIONS`, `IN_FLIGHT` and `SECONDS` change the load.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use throughline::frame::{
+    Ack, Attachment, Batch, BatchWriter, Body, Encoding, Frame, Hello, Limits, Message, MessageKind, Role,
+    Seq, SessionId, SessionKey, TransportKind, VERSION, Window,
+};
+use throughline::{Hub, Server, Socket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+const BODY: usize = 64;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|argument| argument == "--serve") {
+        Some(at) => serve(arguments.get(at + 1).map_or("", String::as_str)),
+        // `cargo test --benches` only wants to know that it starts.
+        None if arguments.iter().any(|argument| argument == "--test") => {}
+        None => compare(),
+    }
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn compare() {
+    // The generator on one core, each server on the other.
+    let own = std::process::id().to_string();
+    let _ = Command::new("taskset").args(["-acp", "1", &own]).stdout(Stdio::null()).status();
+    let (rounds, seconds) = (setting("ROUNDS", 5), setting("SECONDS", 3));
+    let (connections, in_flight) = (setting("CONNECTIONS", 64), setting("IN_FLIGHT", 16));
+    println!(
+        "echo of {BODY} B, {connections} WebSockets, {in_flight} in flight, {rounds} rounds of {seconds} s"
+    );
+    let names = ["tungstenite", "throughline-binary", "throughline-json"];
+    let mut costs = names.map(|_| Vec::new());
+    for round in 1..=rounds {
+        for (name, costs) in names.iter().zip(&mut costs) {
+            let (micros, used) = measure(name, connections, in_flight, seconds as u64);
+            println!(
+                "round {round}: {name:20} {micros:.3} us of server CPU per message, core {:.0} % used",
+                used * 100.0
+            );
+            costs.push(micros);
+        }
+    }
+    let medians = costs.map(|mut costs| {
+        costs.sort_by(f64::total_cmp);
+        costs[costs.len() / 2]
+    });
+    for (name, median) in names.iter().zip(medians) {
+        println!("{name:20} median {median:.3} us, ratio {:.2}", median / medians[0]);
+    }
+}
+
+/// Ends its process when dropped, whatever happens to the measurement.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Microseconds of the server's CPU per message, and how much of its core it used.
+fn measure(name: &str, connections: usize, in_flight: usize, seconds: u64) -> (f64, f64) {
+    let itself = std::env::current_exe().unwrap();
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(itself).args(["--serve", name]).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("taskset (util-linux) is needed");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let server = Owned(child);
+    let address = line.trim().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let echoed = std::rc::Rc::new(std::cell::Cell::new(0_u64));
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        for number in 0..connections {
+            let (address, name, echoed) = (address.clone(), name.to_owned(), echoed.clone());
+            tokio::task::spawn_local(async move {
+                match name.as_str() {
+                    "tungstenite" => drive_plain(&address, in_flight, &echoed).await,
+                    "throughline-binary" => {
+                        drive(&address, number, Encoding::Binary, in_flight, &echoed).await
+                    }
+                    _ => drive(&address, number, Encoding::Json, in_flight, &echoed).await,
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let (began, run, count) = (Instant::now(), run_nanos(server.0.id()), echoed.get());
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let (run, count) = (run_nanos(server.0.id()) - run, echoed.get() - count);
+        assert!(count > 1000, "{name}: only {count} messages came back");
+        (run as f64 / 1e3 / count as f64, run as f64 / 1e9 / began.elapsed().as_secs_f64())
+    })
+}
+
+/// The scheduler's run time of all threads of a process.
+fn run_nanos(process: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("needs /proc");
+    let of = |path: std::path::PathBuf| -> Option<u64> {
+        std::fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+    };
+    tasks.flatten().filter_map(|task| of(task.path())).sum()
+}
+
+// The load: bytes over TCP, so that the generator is never what is measured.
+
+async fn upgrade(address: &str, subprotocol: bool) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let protocol = if subprotocol { "Sec-WebSocket-Protocol: throughline.v1\r\n" } else { "" };
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{protocol}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
+/// A client's WebSocket message, masked with zeros (RFC 6455, section 5.3).
+fn put_message(opcode: u8, payload: &[u8], buffer: &mut BytesMut) {
+    buffer.extend_from_slice(&[0x80 | opcode]);
+    match payload.len() {
+        length @ 0..=125 => buffer.extend_from_slice(&[0x80 | length as u8]),
+        length => {
+            buffer.extend_from_slice(&[0x80 | 126]);
+            buffer.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+    }
+    buffer.extend_from_slice(&[0; 4]);
+    buffer.extend_from_slice(payload);
+}
+
+/// A server's WebSocket message, if all of it is there.
+fn take_message(buffer: &mut BytesMut) -> Option<Bytes> {
+    let (header, length) = match *buffer.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes([*buffer.get(2)?, *buffer.get(3)?]))),
+        127 => (10, u64::from_be_bytes(buffer.get(2..10)?.try_into().ok()?) as usize),
+        short => (2, usize::from(short)),
+    };
+    if buffer.len() < header + length {
+        return None;
+    }
+    buffer.advance(header);
+    Some(buffer.split_to(length).freeze())
+}
+
+async fn drive_plain(address: &str, in_flight: usize, echoed: &std::cell::Cell<u64>) {
+    let mut stream = upgrade(address, false).await;
+    let mut one = BytesMut::new();
+    put_message(2, &[b'x'; BODY], &mut one);
+    stream.write_all(&one.repeat(in_flight)).await.unwrap();
+    let mut buffer = BytesMut::with_capacity(64 << 10);
+    while stream.read_buf(&mut buffer).await.unwrap_or(0) > 0 {
+        let mut count = 0;
+        while take_message(&mut buffer).is_some() {
+            count += 1;
+        }
+        echoed.set(echoed.get() + count as u64);
+        if stream.write_all(&one.repeat(count)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A session by hand: hello, then acknowledged messages in batches, as many as were echoed.
+async fn drive(
+    address: &str,
+    number: usize,
+    encoding: Encoding,
+    in_flight: usize,
+    echoed: &std::cell::Cell<u64>,
+) {
+    let mut stream = upgrade(address, true).await;
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&bytes[..8]);
+    let hello = Hello {
+        version: VERSION,
+        session: SessionId::from_bytes(id),
+        key: SessionKey::from_bytes(bytes),
+        epoch: None,
+        attachment: Attachment::FIRST,
+        transport: TransportKind::WebSocket,
+        received: Seq::ZERO,
+        taken: None,
+        window: Window { messages: 256, bytes: 1 << 20 },
+        candidate: false,
+        auth: None,
+        client: None,
+    };
+    let body = match encoding {
+        Encoding::Binary => Body::from(vec![b'x'; BODY]),
+        Encoding::Json => Body::from("x".repeat(BODY - 2)),
+    };
+    let opcode = if encoding == Encoding::Binary { 2 } else { 1 };
+    let (mut batch, mut out) = (BatchWriter::new(encoding), BytesMut::new());
+    let mut sent = Seq::ZERO;
+    let push = |batch: &mut BatchWriter, sent: &mut Seq, count: usize| {
+        for _ in 0..count {
+            *sent = sent.next().unwrap();
+            batch.push(&Frame::Message(Message { seq: *sent, kind: MessageKind::Plain, body: body.clone() }));
+        }
+    };
+    batch.push(&Frame::Hello(Box::new(hello)));
+    push(&mut batch, &mut sent, in_flight);
+    put_message(opcode, &batch.take(), &mut out);
+    stream.write_all(&out).await.unwrap();
+    let mut received = Seq::ZERO;
+    let mut buffer = BytesMut::with_capacity(64 << 10);
+    while stream.read_buf(&mut buffer).await.unwrap_or(0) > 0 {
+        let mut count = 0;
+        while let Some(message) = take_message(&mut buffer) {
+            for frame in Batch::new(message, encoding, Role::Server, Limits::default()).unwrap() {
+                match frame.unwrap() {
+                    Frame::Message(message) => {
+                        assert_eq!(Some(message.seq), received.next(), "in order, once");
+                        assert_eq!(message.body.len(), BODY);
+                        received = message.seq;
+                        count += 1;
+                    }
+                    Frame::Close(close) => panic!("closed: {close}"),
+                    _ => {}
+                }
+            }
+        }
+        if count > 0 {
+            echoed.set(echoed.get() + count as u64);
+            batch.push(&Frame::Ack(Ack { received, taken: received }));
+            push(&mut batch, &mut sent, count);
+            out.clear();
+            put_message(opcode, &batch.take(), &mut out);
+            if stream.write_all(&out).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+// The servers, each in a process of its own, on one core.
+
+fn serve(name: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        std::io::stdout().flush().unwrap();
+        let live = Server::builder().serve(echo).unwrap();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            if name == "tungstenite" {
+                tokio::spawn(bare_echo(stream));
+                continue;
+            }
+            let service = live.service();
+            tokio::spawn(async move {
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
+                let _ = connection.with_upgrades().await;
+            });
+        }
+    });
+}
+
+async fn echo(mut socket: Socket, _hub: Hub) {
+    while let Ok(message) = socket.recv().await {
+        if socket.send(message.body).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The peer: feeds many, flushes once, with the same small read buffer.
+async fn bare_echo(stream: TcpStream) {
+    let config = WebSocketConfig::default().read_buffer_size(4096);
+    let Ok(mut socket) = tokio_tungstenite::accept_async_with_config(stream, Some(config)).await else {
+        return;
+    };
+    while let Some(Ok(message)) = socket.next().await {
+        let mut next = Some(message);
+        while let Some(message) = next.take() {
+            if (message.is_text() || message.is_binary()) && socket.feed(message).await.is_err() {
+                return;
+            }
+            match socket.next().now_or_never() {
+                Some(Some(Ok(message))) => next = Some(message),
+                Some(_) => return,
+                None => {}
+            }
+        }
+        if socket.flush().await.is_err() {
+            return;
+        }
+    }
+}
