@@ -1,4 +1,19 @@
 //! Realtime sessions that do not care what carries them.
+//!
+//! A client connects over WebSocket, server-sent events or long-polling, whichever the network lets through, and moves
+//! between them while it runs. Both ends hold one `Socket` with `send` and `recv`; between two ends that live, each
+//! message arrives once and in order, both ways, and where an end forgets, the other is told which messages are in doubt.
+//!
+//! - To serve, mount `Server::service`, a hyper and tower service for one URL, in any host;
+//!   a handler gets each session's `Socket` and the `Hub` with its rooms.
+//! - To connect, call `Client::connect`.
+//! - To write a client in another language, or to look closer: `docs/PROTOCOL.md` in the repository is the wire,
+//!   `docs/ARCHITECTURE.md` the house, and the modules here are its rooms.
+//!
+//! # Features
+//!
+//! `server` and `client` are on by default and bring `socket`, which is what both share. Without any of them the crate
+//! is its core: [`frame`] and [`session`], without I/O or a runtime.
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -27,3 +42,9 @@ pub use hub::{Hub, Member, Room};
 pub use server::Server;
 #[cfg(feature = "socket")]
 pub use socket::{Principal, Sender, Socket, State};
+
+/// The examples of the README, compiled as tests.
+#[cfg(all(doctest, feature = "client", feature = "server"))]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# All that must hold before a change goes in, in one command. Each step says its name and how long it took; the last
+# line counts them. What a step needs and this machine lacks is installed, or the step fails: nothing is skipped.
+#
+#   ./test.sh                    everything
+#   SEEDS=1000 FUZZ_SECONDS=5 ./test.sh    the same, with less searching
+#
+#   SEEDS         how many random schedules the session simulation runs (default 20000)
+#   FUZZ_SECONDS  how long each fuzz target runs (default 60)
+set -u -o pipefail
+cd "$(dirname "$0")" || exit 1
+
+seeds=${SEEDS:-20000}
+fuzz_seconds=${FUZZ_SECONDS:-60}
+# `cargo test` runs the simulation too, with the few schedules that are its own default.
+unset SEEDS
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+
+passed=0
+failed=()
+
+step() {
+    local name=$1 begin=$SECONDS
+    shift
+    printf '\n==> %s\n' "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+        printf '<== ok, %d s: %s\n' $((SECONDS - begin)) "$name"
+    else
+        failed+=("$name")
+        printf '<== FAILED, %d s: %s\n' $((SECONDS - begin)) "$name"
+    fi
+}
+
+tools() {
+    cargo --version || return
+    cargo fmt --version || rustup component add rustfmt || return
+    cargo clippy --version || rustup component add clippy || return
+    cargo +nightly --version || rustup toolchain install nightly --profile minimal || return
+    cargo fuzz --version || cargo install --locked cargo-fuzz
+}
+
+formatted() {
+    cargo fmt --check && cargo fmt --manifest-path fuzz/Cargo.toml --check
+}
+
+lints() {
+    cargo clippy --quiet "$@" -- -D warnings
+}
+
+# Helpers of integration tests, examples and benches may unwrap: whoever reads the panic wrote them.
+lints_of_tests() {
+    cargo clippy --quiet --all-targets -- \
+        -D warnings -A unreachable_pub -A clippy::unwrap_used -A clippy::expect_used -A clippy::panic
+}
+
+# The core is for those who bring their own runtime: it must not pull one in.
+core_has_no_runtime() {
+    local tree
+    tree=$(cargo tree --no-default-features -e normal --prefix none) || return
+    if grep -E '^(tokio|hyper|futures)[a-z-]* v' <<<"$tree"; then
+        echo "the crates above are in the dependency tree of --no-default-features"
+        return 1
+    fi
+    sort -u <<<"${tree// (\*)/}" | grep -c . | sed 's/$/ crates, no runtime/'
+}
+
+docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
+}
+
+# In the profile of the other tests: their build is there already, and it checks arithmetic for overflow.
+simulation() {
+    SEEDS=$seeds cargo test --quiet --test session_sim
+}
+
+# What the fuzzer finds goes to a folder of its own; only a seed that is worth keeping is added to fuzz/corpus.
+fuzz_one() {
+    local target=$1 found=fuzz/target/found/$1
+    mkdir -p "$found" "fuzz/corpus/$target" || return
+    cargo +nightly fuzz run "$target" "$found" "fuzz/corpus/$target" -- \
+        -max_total_time="$fuzz_seconds" -timeout=10 -print_funcs=0 -verbosity=0 -print_final_stats=1
+}
+
+step "tools" tools
+step "formatting" formatted
+step "lints: library" lints
+step "lints: all targets" lints_of_tests
+step "lints: core" lints --no-default-features
+step "lints: socket" lints --no-default-features --features socket
+step "lints: server" lints --no-default-features --features server
+step "lints: client" lints --no-default-features --features client
+step "core without a runtime" core_has_no_runtime
+step "documentation" docs
+step "fuzz targets build" cargo +nightly fuzz build
+targets=$(cargo +nightly fuzz list)
+[ -n "$targets" ] || failed+=("fuzz targets: none found")
+for target in $targets; do
+    step "fuzz for $fuzz_seconds s: $target" fuzz_one "$target"
+done
+step "simulation: $seeds schedules" simulation
+step "tests" cargo test --no-fail-fast
+
+printf '\n'
+for name in "${failed[@]+"${failed[@]}"}"; do
+    printf 'failed: %s\n' "$name"
+done
+printf 'steps: %d passed, %d failed\n' "$passed" "${#failed[@]}"
+[ "${#failed[@]}" -eq 0 ]
