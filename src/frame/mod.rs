@@ -81,6 +81,13 @@ pub enum MessageKind {
     Failure(Seq),
 }
 
+impl MessageKind {
+    /// Whether it answers a request of the peer, which makes sense in one session only: numbers begin anew in the next.
+    pub const fn is_answer(self) -> bool {
+        matches!(self, Self::Reply(_) | Self::Failure(_))
+    }
+}
+
 /// A unit that the application sends: numbered, kept until acknowledged, delivered once and in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {

@@ -125,11 +125,6 @@ impl Undelivered {
         Self { ticket: Ticket(0), seq: None, kind, body }
     }
 
-    /// Whether it answers a request: that makes sense in its own session only.
-    pub(crate) fn is_answer(&self) -> bool {
-        matches!(self.kind, MessageKind::Reply(_) | MessageKind::Failure(_))
-    }
-
     /// Whether the peer may have received it.
     pub fn is_unknown(&self) -> bool {
         self.seq.is_some()

@@ -50,12 +50,11 @@ impl Session {
             return;
         }
         let size = message.body.len() as u64;
-        let is_answer = matches!(message.kind, MessageKind::Reply(_) | MessageKind::Failure(_));
         if size > self.config.limits.max_message_bytes as u64 {
             return self
                 .finish(Close::new(CloseCode::TooLarge, "a message beyond the limit"), EndedBy::Local);
         }
-        match self.inbox.accept(message.seq, size, is_answer) {
+        match self.inbox.accept(message.seq, size, message.kind.is_answer()) {
             Arrival::Next => self.deliver(message),
             Arrival::Repeat => {}
             Arrival::Gap if via == Via::Carrier => self.detach(attachment, DetachReason::Gap, None),

@@ -423,8 +423,9 @@ impl Driver {
         self.stale = self.handed;
         // What was never put on a transport goes to the new session, with whoever waits for it; but an answer only
         // means something in the session that asked.
-        let (unknown, unsent): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut ended.undelivered).into_iter().partition(|m| m.is_unknown() || m.is_answer());
+        let (unknown, unsent): (Vec<_>, Vec<_>) = std::mem::take(&mut ended.undelivered)
+            .into_iter()
+            .partition(|m| m.is_unknown() || m.kind.is_answer());
         let mut carried = Vec::with_capacity(unsent.len());
         ended.undelivered = unknown;
         for message in unsent {
