@@ -1,25 +1,27 @@
 //! The task that owns one session and moves it over successive transports.
 //!
 //! Each turn takes in what handles and carriers brought, lets the session decide, and writes what it lends, with one
-//! flush per carrier. The driver knows no rule of the protocol. It has one timer, armed lazily.
+//! flush per carrier. The driver knows no rule of the protocol. It has one timer, armed lazily. What it exchanges with
+//! the handles is in `handles`, what it is told to do in `commands`.
+
+mod commands;
+mod handles;
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::time::Sleep;
 
-use crate::frame::{Attachment, Close, CloseCode, Frame, Hello, Poll as PollFrame, Role, Seq};
-use crate::session::{
-    Config, Ended, EndedBy, Event, Greeting, Return, SendError as Refused, Session, Undelivered, Via,
-};
-use crate::transport::{Received, Transport, TransportError};
+use crate::frame::{Attachment, Role};
+use crate::session::{Config, Ended, EndedBy, Event, Session, Via};
+use crate::transport::{Received, TransportError};
 
 use super::carriers::Carriers;
-use super::shared::{BeginStream, Command, Incoming, Outgoing, Principal, PushAnswer, Shared, Wakers};
+use super::shared::{Incoming, Outgoing, Principal, Shared};
 use super::supervisor::{Notice, Supervisor};
 use super::waiters::Waiters;
 use super::{Socket, State};
@@ -142,164 +144,6 @@ impl Driver {
         self.transmit(now, cx);
         self.said_close |= self.carriers.poll_leaving(now, cx);
         more
-    }
-
-    /// Takes over what the handles left: one lock.
-    fn collect(&mut self, now: Instant) {
-        let mut inner = self.shared.lock();
-        inner.driver = None;
-        std::mem::swap(&mut self.outgoing, &mut inner.outgoing);
-        // Counted as held until `publish` counts anew.
-        inner.held.0 += self.outgoing.len();
-        inner.held.1 = inner.held.1.saturating_add(std::mem::take(&mut inner.queued_bytes));
-        let close = if self.session.is_open() { inner.close.clone() } else { None };
-        let commands = std::mem::take(&mut inner.commands);
-        drop(inner);
-        let mut queue = std::mem::take(&mut self.outgoing);
-        queue.drain(..).for_each(|outgoing| self.send(now, outgoing));
-        // An idle session keeps no room for bursts.
-        self.outgoing = if queue.capacity() <= 64 { queue } else { VecDeque::new() };
-        let taken = self.shared.collect_taken();
-        if taken > 0 {
-            let stale = taken.min(self.stale);
-            self.stale -= stale;
-            self.handed = self.handed.saturating_sub(taken);
-            self.session.acknowledge(now, taken - stale);
-        }
-        if let Some(close) = close {
-            self.session.close(now, close);
-        }
-        for command in commands {
-            self.obey(now, command);
-        }
-        self.drain_events(now);
-    }
-
-    fn send(&mut self, now: Instant, outgoing: Outgoing) {
-        let Outgoing { kind, body, waiter } = outgoing;
-        if body.len() as u64 > self.session.max_message_bytes() {
-            // The peer takes less than was known when the message was accepted.
-            let reason = "a message that was accepted is larger than the peer takes";
-            self.session.abort(now, Close::new(CloseCode::TooLarge, reason));
-            self.drain_events(now);
-        }
-        // A message that was accepted while the session ended is reported like the others that were not sent.
-        if let Some(ended) = &mut self.ended {
-            ended.undelivered.push(Undelivered::unsent(kind, body));
-            return waiter.into_iter().for_each(|waiter| waiter.refuse(Refused::Closed));
-        }
-        match (self.session.send(kind, body), waiter) {
-            (Ok(ticket), Some(waiter)) => self.waiters.add(ticket, waiter),
-            (Err(refused), Some(waiter)) => waiter.refuse(refused),
-            (_, None) => {}
-        }
-    }
-
-    fn obey(&mut self, now: Instant, command: Command) {
-        match command {
-            Command::Hello { hello, transport, behind, expires } => {
-                if self.greet(now, &hello, transport, behind) {
-                    self.session.grant(now, expires);
-                }
-            }
-            Command::Return { received, begin, expires } => self.welcome_back(now, received, begin, expires),
-            Command::Poll { poll, transport } => self.take_poll(now, &poll, transport),
-            Command::Push { attachment, frames, malformed, answer } => {
-                if let Some(close) = self.session.expiry() {
-                    let _ = answer.send(PushAnswer::Close(close));
-                    return;
-                }
-                for frame in frames {
-                    self.session.handle_frame(now, attachment, Via::Push, frame);
-                }
-                if let Some(error) = malformed {
-                    self.session.handle_malformed(now, attachment, &error);
-                }
-                let answered = match self.session.end() {
-                    Some(close) => PushAnswer::Close(close.clone()),
-                    None => PushAnswer::Ack(self.session.push_answer(attachment)),
-                };
-                // Nobody there any more: the client repeats what was not answered.
-                let _ = answer.send(answered);
-            }
-            Command::AcceptAuth { expires_ms } => self.session.accept_auth(now, expires_ms),
-            Command::Introduce { transport, intent, auth } => {
-                let kind = transport.kind();
-                if let Some(attachment) = self.session.introduce(now, kind, intent, auth) {
-                    self.drain_events(now);
-                    self.carriers.bind(attachment, transport, now);
-                    self.supervisor.notice(Notice::Introduced { attachment });
-                }
-            }
-            Command::RefreshAuth(token) => self.session.refresh_auth(token),
-            Command::Waiting { reason, retry_at } => self.state = State::Reconnecting { reason, retry_at },
-            Command::Move(ask) => match self.session.role() {
-                Role::Server => self.session.ask_move(ask),
-                Role::Client => self.supervisor.notice(Notice::MoveAsked(ask)),
-            },
-            Command::Cut => {
-                for attachment in self.carriers.cut() {
-                    self.session.handle_detach(now, attachment);
-                }
-            }
-            Command::Abort(close) => self.session.abort(now, close),
-        }
-    }
-
-    /// Says whether the transport was bound.
-    fn greet(
-        &mut self,
-        now: Instant,
-        hello: &Hello,
-        transport: Box<dyn Transport>,
-        behind: Vec<Frame>,
-    ) -> bool {
-        match self.session.handle_hello(now, hello) {
-            Greeting::Bound(attachment) => {
-                self.drain_events(now);
-                self.carriers.bind(attachment, transport, now);
-                for frame in behind {
-                    self.session.handle_frame(now, attachment, Via::Carrier, frame);
-                }
-                true
-            }
-            Greeting::Refused(close) => {
-                self.refuse(now, transport, close);
-                false
-            }
-        }
-    }
-
-    fn welcome_back(
-        &mut self,
-        now: Instant,
-        received: Seq,
-        begin: BeginStream,
-        expires: Option<std::time::Duration>,
-    ) {
-        match self.session.handle_return(now, received) {
-            Ok(Return { attachment, from, lost }) => {
-                self.session.grant(now, expires);
-                self.drain_events(now);
-                self.carriers.bind(attachment, begin(from, lost), now);
-            }
-            Err(close) => self.refuse(now, begin(received, false), close),
-        }
-    }
-
-    fn take_poll(&mut self, now: Instant, poll: &PollFrame, transport: Box<dyn Transport>) {
-        match self.session.handle_poll(now, poll) {
-            Greeting::Bound(attachment) => {
-                self.drain_events(now);
-                self.carriers.bind(attachment, transport, now);
-            }
-            Greeting::Refused(close) => self.refuse(now, transport, close),
-        }
-    }
-
-    fn refuse(&mut self, now: Instant, transport: Box<dyn Transport>, close: Close) {
-        self.drain_events(now);
-        self.carriers.dismiss(transport, Some(close), now);
     }
 
     /// Reads from all carriers. Says whether one has more.
@@ -441,53 +285,6 @@ impl Driver {
         }
     }
 
-    /// Hands over to the handles: one lock. Says whether there is something to collect already; if not, the waker
-    /// is registered.
-    fn publish(&mut self, cx: &mut Context<'_>) -> bool {
-        self.waiters.settle(self.session.acked_ticket());
-        let held = self.session.held();
-        let (mut receiver, mut senders) = (None, Wakers::default());
-        let mut inner = self.shared.lock();
-        if inner.abandoned {
-            // Nobody receives: what still comes counts as taken.
-            let messages = self.incoming.iter().filter(|incoming| matches!(incoming, Incoming::Message(_)));
-            self.shared.count_taken(messages.count() as u64);
-            self.incoming.clear();
-        } else if !self.incoming.is_empty() {
-            if inner.incoming.is_empty() {
-                std::mem::swap(&mut inner.incoming, &mut self.incoming);
-            } else {
-                inner.incoming.append(&mut self.incoming);
-            }
-            receiver = inner.receiver.take();
-        }
-        if held.0 < inner.held.0 || held.1 < inner.held.1 {
-            senders = inner.senders.take();
-        }
-        inner.held = held;
-        let taken = self.shared.press(self.session.is_pressing());
-        inner.max_message = self.session.max_message_bytes();
-        inner.id = self.session.id();
-        if let Some(ended) = self.ended.take() {
-            inner.keep_end(ended);
-            receiver = receiver.or_else(|| inner.receiver.take());
-            senders = inner.senders.take();
-        }
-        let watchers = inner.set_state(self.state.clone());
-        let waiting = !inner.outgoing.is_empty()
-            || !inner.commands.is_empty()
-            || taken
-            || (inner.close.is_some() && self.session.is_open());
-        if !waiting {
-            inner.driver = Some(cx.waker().clone());
-        }
-        drop(inner);
-        receiver.into_iter().for_each(Waker::wake);
-        senders.wake();
-        watchers.wake();
-        waiting
-    }
-
     /// Sets the timer. False: what is due has come already.
     fn arm(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let deadlines = [self.session.poll_timeout(), self.carriers.deadline(), self.linger_until];
@@ -518,42 +315,5 @@ impl Driver {
             return false;
         }
         self.said_close || self.linger_until.is_none_or(|until| until <= now)
-    }
-}
-
-impl Drop for Driver {
-    /// However it ends, nobody waits for ever.
-    fn drop(&mut self) {
-        let now = tokio::time::Instant::now().into_std();
-        if !self.session.is_ended() {
-            self.session.abort(now, Close::new(CloseCode::InternalError, "the driver was dropped"));
-        }
-        while let Some(event) = self.session.poll_event() {
-            if let Event::Ended(ended) = event {
-                self.waiters.fail(&ended);
-                self.state = State::Closed { close: ended.close.clone() };
-                self.ended = Some(Box::new(ended));
-            }
-        }
-        self.finish();
-    }
-}
-
-impl Driver {
-    fn finish(&mut self) {
-        let mut inner = self.shared.lock();
-        inner.finished = true;
-        let commands = std::mem::take(&mut inner.commands);
-        inner.incoming.append(&mut self.incoming);
-        if let Some(ended) = self.ended.take() {
-            inner.keep_end(ended);
-        }
-        let (receiver, senders) = (inner.receiver.take(), inner.senders.take());
-        let watchers = inner.set_state(self.state.clone());
-        drop(inner);
-        drop(commands);
-        receiver.into_iter().for_each(Waker::wake);
-        senders.wake();
-        watchers.wake();
     }
 }
