@@ -127,6 +127,12 @@ pub(super) fn not_allowed() -> Answer {
     answer
 }
 
+/// To a request whose body does not come to its end. It is no `close`: the network is slow, and no session ends for
+/// that.
+pub(super) fn late() -> Answer {
+    bytes(StatusCode::REQUEST_TIMEOUT, media::TEXT, "the body took too long\n")
+}
+
 /// The answer to `OPTIONS`.
 pub(super) fn preflight(from: &origin::From) -> Answer {
     let mut answer = Response::new(AnswerBody(Inner::Bytes(Bytes::new())));

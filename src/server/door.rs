@@ -223,9 +223,9 @@ fn transport_of(command: Command) -> Option<Box<dyn Transport>> {
     }
 }
 
-/// Tells a transport that it is refused, and ends it in order.
-pub(super) async fn dismiss(mut transport: Box<dyn Transport>, close: Close) {
-    let mut frame = Some(Frame::Close(close));
+/// Tells a transport why it is refused, if that is to be said in band, and ends it in order.
+pub(super) async fn dismiss(mut transport: Box<dyn Transport>, close: Option<Close>) {
+    let mut frame = close.map(Frame::Close);
     let said = std::future::poll_fn(|cx| {
         if frame.is_some() {
             ready!(transport.poll_ready(cx))?;

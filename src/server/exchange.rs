@@ -89,8 +89,10 @@ impl Inner {
         let limits = self.settings.session.limits;
         let _place = self.place()?;
         let read = read(body, limits.max_batch_bytes);
-        let bytes = tokio::time::timeout(self.settings.body_deadline, read).await;
-        let bytes = bytes.map_err(|_| Close::new(CloseCode::TimedOut, "the body took too long"))??;
+        let Ok(bytes) = tokio::time::timeout(self.settings.body_deadline, read).await else {
+            return Ok(Outcome::Answer(Box::new(answer::late())));
+        };
+        let bytes = bytes?;
         let mut batch = Batch::new(bytes, encoding, Role::Client, limits).map_err(|error| error.close())?;
         let first = batch.next().ok_or_else(|| broken("the body has no frames"))?;
         match first.map_err(|error| error.close())? {

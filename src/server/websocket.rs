@@ -121,7 +121,13 @@ impl Inner {
         } else {
             let mut transport = WebSocket::server(io, limits).await;
             let first = tokio::time::timeout_at(deadline, poll_fn(|cx| transport.poll_recv(cx))).await;
-            let Some(greeted) = judge_first(first.ok()) else { return };
+            let Ok(first) = first else {
+                tracing::debug!("no hello in time");
+                // Not a word in band: the network may be slow, and the session is not to end for that.
+                drop(place);
+                return dismiss(Box::new(transport), None).await;
+            };
+            let Some(greeted) = judge_first(first) else { return };
             (greeted, Box::new(transport))
         };
         let refused = match greeted {
@@ -138,22 +144,21 @@ impl Inner {
         drop(place);
         tracing::debug!(close = %refused.close, "a WebSocket was refused");
         if let Some(transport) = refused.transport {
-            dismiss(transport, refused.close).await;
+            dismiss(transport, Some(refused.close)).await;
         }
     }
 }
 
-/// What to make of what came first, if anything did in time. None: there is nobody to answer.
-fn judge_first(first: Option<Result<Received, TransportError>>) -> Option<Result<Box<Hello>, Close>> {
+/// What to make of what came first. None: there is nobody to answer.
+fn judge_first(first: Result<Received, TransportError>) -> Option<Result<Box<Hello>, Close>> {
     match first {
-        Some(Ok(Received::Frame(Frame::Hello(hello)))) if hello.transport == TransportKind::WebSocket => {
+        Ok(Received::Frame(Frame::Hello(hello))) if hello.transport == TransportKind::WebSocket => {
             Some(Ok(hello))
         }
-        Some(Ok(Received::Frame(Frame::Hello(_)))) => Some(Err(broken("hello names another transport"))),
-        Some(Ok(_)) => Some(Err(broken("the first frame is not hello"))),
-        Some(Err(TransportError::Decode(error))) => Some(Err(error.close())),
-        Some(Err(_)) => None,
-        None => Some(Err(Close::new(CloseCode::TimedOut, "no hello in time"))),
+        Ok(Received::Frame(Frame::Hello(_))) => Some(Err(broken("hello names another transport"))),
+        Ok(_) => Some(Err(broken("the first frame is not hello"))),
+        Err(TransportError::Decode(error)) => Some(Err(error.close())),
+        Err(_) => None,
     }
 }
 

@@ -72,7 +72,7 @@ fn when_places_are_full_nobody_comes_in_until_one_is_free() {
         };
         silent.push(within("a free place", opening).await);
         for ws in &mut silent {
-            assert_eq!(within("the end", ws.ended()).await.code, Some(4408));
+            assert_eq!(within("the end", ws.ended()).await.code, Some(1000));
         }
         inside.check(stage).await;
     });

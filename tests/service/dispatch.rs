@@ -116,7 +116,9 @@ async fn a_body_that_drips_is_given_up() {
     let deadline = std::time::Duration::from_millis(20);
     let host = Host::echo(Server::builder().body_deadline(deadline)).await;
     let mut wire = host.open("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n[").await;
-    assert_eq!(watchdog(wire.answer()).await.close(), (408, "timed_out".into()));
+    let answer = watchdog(wire.answer()).await;
+    // Without a close: a slow network ends no session.
+    assert_eq!((answer.status, answer.text()), (408, "the body took too long\n"));
 }
 
 #[tokio::test]
