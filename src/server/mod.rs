@@ -84,6 +84,8 @@ struct Inner {
     unattached: Arc<Semaphore>,
     /// Set when no more is let in: what the sessions are closed with.
     draining: OnceLock<Close>,
+    /// How many sessions did not end in time, once that is over.
+    cut: OnceLock<usize>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -113,6 +115,7 @@ impl Server {
             tasks: Tasks::default(),
             unattached,
             draining: OnceLock::new(),
+            cut: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -158,8 +161,11 @@ impl Server {
     /// closed in order: what was accepted is delivered first. What has not ended `within` the time is cut, its
     /// handler too. Returns how many sessions were cut.
     ///
+    /// It may be called more than once, at the same time too: the reason of the first call is said, the time that is
+    /// over first holds, and each call returns when all is over, with the same number.
+    ///
     /// # Cancel safety
-    /// When the future is dropped the sessions still end, but late ones are not cut.
+    /// When the future is dropped the sessions still end, but its time cuts no late ones.
     pub async fn shutdown(&self, reason: impl Into<Cow<'static, str>>, within: Duration) -> usize {
         let inner = &self.inner;
         let close = inner.draining.get_or_init(|| Close::new(CloseCode::GoingAway, reason));
@@ -168,9 +174,10 @@ impl Server {
             session.ask_close(close.clone());
         }
         if tokio::time::timeout(within, inner.tasks.idle()).await.is_ok() {
-            return 0;
+            return inner.cut.get().copied().unwrap_or_default();
         }
         let late = inner.registry.all();
+        let cut = *inner.cut.get_or_init(|| late.len());
         tracing::warn!(sessions = late.len(), "not ended in time");
         for session in &late {
             // One that takes no more commands is cut below.
@@ -180,6 +187,6 @@ impl Server {
             inner.tasks.abort();
             inner.tasks.idle().await;
         }
-        late.len()
+        cut
     }
 }

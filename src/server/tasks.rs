@@ -4,15 +4,26 @@ use std::future::{Future, poll_fn};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Owns tasks until they have ended.
-#[derive(Debug, Default)]
-pub(super) struct Tasks(Mutex<JoinSet<()>>);
+#[derive(Debug)]
+pub(super) struct Tasks {
+    running: Mutex<JoinSet<()>>,
+    /// Who waits for the end: a set wakes only one, so that the others wait for that one.
+    turn: Semaphore,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self { running: Mutex::default(), turn: Semaphore::new(1) }
+    }
+}
 
 impl Tasks {
     fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a task, and lets go of those that have ended: until then they keep their memory.
@@ -25,7 +36,7 @@ impl Tasks {
     /// Lets go of those that have ended, so that they do not pile up. A later call does it if this is not a good
     /// moment: a runtime that is going down drops what is spawned while it is spawned.
     pub(super) fn reap(&self) {
-        if let Ok(mut tasks) = self.0.try_lock() {
+        if let Ok(mut tasks) = self.running.try_lock() {
             Self::let_go(&mut tasks);
         }
     }
@@ -36,8 +47,10 @@ impl Tasks {
         while tasks.try_join_next().is_some() {}
     }
 
-    /// Waits until none runs.
+    /// Waits until none runs. Any number may wait.
     pub(super) async fn idle(&self) {
+        // Given on when this wait ends or is dropped. It is never closed.
+        let _turn = self.turn.acquire().await;
         poll_fn(|cx| {
             let mut tasks = self.lock();
             while let Poll::Ready(ended) = tasks.poll_join_next(cx) {

@@ -11,3 +11,4 @@ mod dispatch;
 mod plain;
 mod raw;
 mod sessions;
+mod shutdown;

@@ -325,37 +325,6 @@ async fn more_sessions_than_allowed_are_refused_for_now() {
 }
 
 #[tokio::test]
-async fn shutdown_closes_sessions_and_refuses_new_ones() {
-    let host = Host::echo(Server::builder()).await;
-    let mut wire = host.websocket(WEBSOCKET).await;
-    wire.say(&text(&[hello(TransportKind::WebSocket)])).await;
-    assert!(matches!(wire.frames().await[0], Frame::Welcome(_)));
-    let live = host.live.clone();
-    let ending = tokio::spawn(async move { live.shutdown("bye", std::time::Duration::from_secs(10)).await });
-    let code = wire.frame(|frame| match frame {
-        Frame::Close(close) => Some(close.code.clone()),
-        _ => None,
-    });
-    assert_eq!(code.await, CloseCode::GoingAway);
-    let refused = host.post(&[hello(TransportKind::LongPolling)], "").await;
-    assert_eq!(refused.close(), (503, "draining".into()));
-    assert!(refused.header("retry-after").is_some());
-    assert_eq!(host.ask("GET /live HTTP/1.1\r\nHost: test\r\n\r\n").await.status, 503);
-    wire.say(&text(&[Frame::Close(throughline::Close::new(CloseCode::GoingAway, ""))])).await;
-    assert_eq!(watchdog(ending).await.unwrap(), 0);
-    assert_eq!(host.live.sessions(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn shutdown_cuts_what_does_not_end() {
-    let live = Server::builder().serve(|_socket, _hub| std::future::pending()).unwrap();
-    let host = Host::of(live).await;
-    host.poller().await;
-    assert_eq!(host.live.shutdown("bye", std::time::Duration::from_secs(1)).await, 1);
-    assert_eq!(host.live.sessions(), 0);
-}
-
-#[tokio::test]
 async fn a_handler_that_panics_ends_its_session_only() {
     let live = Server::builder().serve(|mut socket: throughline::Socket, _hub| async move {
         let message = socket.recv().await;
