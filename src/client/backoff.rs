@@ -62,7 +62,7 @@ impl Backoff {
 }
 
 /// A duration uniform between zero and a ceiling, both included.
-fn uniform(ceiling: Duration, random: u64) -> Duration {
+pub(super) fn uniform(ceiling: Duration, random: u64) -> Duration {
     let span = ceiling.as_nanos().saturating_add(1).min(u128::from(u64::MAX));
     let nanos = (span * u128::from(random)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -179,7 +179,7 @@ pub struct Move {
     /// The transport to come back on; none leaves the choice to the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<TransportKind>,
-    /// How long the client may take, in milliseconds.
+    /// How long the client may take, in milliseconds; 0: it is to begin at once.
     #[serde(with = "bounded")]
     pub within_ms: u64,
 }

@@ -147,10 +147,20 @@ impl Server {
         session.map(|session| session.ask_close(Close::new(code, reason))).is_some()
     }
 
-    /// Asks the client of a session to come back on another transport, without a break. False: there is no session
-    /// of this id, or too much is being asked of it already.
-    pub fn move_session(&self, id: SessionId, transport: TransportKind) -> bool {
-        let ask = Move { transport: Some(transport), within_ms: 5_000 };
+    /// Asks the client of a session to come back on another transport, without a break: on one of this kind, a fresh
+    /// one where that kind carries the session already, or (`None`) on one of the client's choice. False: there is no
+    /// session of this id, or too much is being asked of it already.
+    ///
+    /// The client begins at a random moment of the first half of the time, so that many who are asked together do not
+    /// come together; with zero it begins at once.
+    pub fn move_session(
+        &self,
+        id: SessionId,
+        transport: impl Into<Option<TransportKind>>,
+        within: Duration,
+    ) -> bool {
+        let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let ask = Move { transport: transport.into(), within_ms: millis.min(crate::frame::MAX_NUMBER) };
         self.inner.registry.by_id(id).is_some_and(|session| session.deposit(Command::Move(ask)).is_ok())
     }
 

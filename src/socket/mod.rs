@@ -230,10 +230,15 @@ impl Socket {
         self.sender.closed().await
     }
 
-    /// Moves the session to another transport while the old one goes on delivering: a client dials it, a server asks
-    /// its client to. A move that fails leaves the session where it is.
+    /// Moves the session to another transport while the old one goes on delivering: a client dials it at once, a
+    /// server asks its client to.
+    ///
+    /// Where a transport of this kind carries the session already, it moves to a fresh one of the same kind: off a path
+    /// that has become bad, or off a node that is to be emptied. Where nothing carries it, the client comes back by this
+    /// kind first. A move that fails leaves the session where it is, and so does one to a kind that the client may not
+    /// use.
     pub fn move_to(&self, transport: TransportKind) {
-        let ask = Move { transport: Some(transport), within_ms: 5_000 };
+        let ask = Move { transport: Some(transport), within_ms: 0 };
         // A full mailbox means that much else is being asked of the driver: this was a wish, not an order.
         let _ = self.sender.shared.deposit(Command::Move(ask));
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they expect by panicking")]
 
 mod host;
+mod moving;
 mod network;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -168,39 +169,6 @@ async fn it_moves_over_all_transports_under_load_with_nothing_lost_repeated_or_r
     .await;
     let sent = watchdog(sending).await.unwrap();
     assert_eq!(watchdog(told.recv()).await, Some((received, sent)));
-}
-
-#[tokio::test]
-async fn a_move_that_fails_leaves_the_session_where_it_is() {
-    let host = Host::refusing(echo(), |seen| seen == Seen::Stream).await;
-    let mut socket = watchdog(client(host.addr()).connect()).await.unwrap();
-    socket.move_to(TransportKind::Sse);
-    watchdog(async {
-        while host.seen(Seen::Stream) == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    for _ in 0..10 {
-        socket.send("still here").await.unwrap();
-        assert_eq!(text(&mut socket).await, "still here");
-    }
-    assert_eq!(socket.state(), State::Connected { transport: TransportKind::WebSocket });
-}
-
-#[tokio::test]
-async fn the_server_can_ask_for_a_move() {
-    let server = Server::builder().serve(host::echo_handler).unwrap();
-    let host = Host::serve(server.clone()).await;
-    let mut socket = watchdog(client(host.addr()).connect()).await.unwrap();
-    assert!(server.move_session(socket.id(), TransportKind::LongPolling));
-    host::until(&socket, &State::Connected { transport: TransportKind::LongPolling }).await;
-    socket.send("hello").await.unwrap();
-    assert_eq!(text(&mut socket).await, "hello");
-    // What was moved to is what it comes back by.
-    socket.cut();
-    until_carried(&socket).await;
-    assert_eq!(socket.state(), State::Connected { transport: TransportKind::LongPolling });
 }
 
 #[tokio::test]

@@ -346,12 +346,12 @@ async fn the_server_closes_a_session_by_its_id_and_moves_it() {
     let mut wire = host.websocket(WEBSOCKET).await;
     wire.say(&text(&[hello(TransportKind::WebSocket)])).await;
     assert!(matches!(wire.frames().await[0], Frame::Welcome(_)));
-    assert!(host.live.move_session(id(), TransportKind::Sse));
+    assert!(host.live.move_session(id(), TransportKind::Sse, std::time::Duration::from_secs(7)));
     let asked = wire.frame(|frame| match frame {
-        Frame::Move(ask) => Some(ask.transport),
+        Frame::Move(ask) => Some((ask.transport, ask.within_ms)),
         _ => None,
     });
-    assert_eq!(asked.await, Some(TransportKind::Sse));
+    assert_eq!(asked.await, (Some(TransportKind::Sse), 7_000));
     assert!(host.live.close(id(), CloseCode::from_word("kicked").unwrap(), "spam"));
     let code = wire.frame(|frame| match frame {
         Frame::Close(close) => Some(close.code.to_string()),

@@ -128,6 +128,7 @@ impl ClientSupervisor {
         };
         self.session = session.id();
         self.renewal = Renewal::default();
+        self.moving = None;
         let carrier = self.carrier.take();
         if let Some(carrier) = self.bound.drain(..).find(|bound| Some(bound.attachment) == carrier) {
             if carrier.opened_at.is_some_and(|at| now.saturating_duration_since(at) >= SHORT_LIFE) {
@@ -150,6 +151,6 @@ impl ClientSupervisor {
 }
 
 /// A random number for jitter. Without one the pauses are the longest.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     getrandom::u64().unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@
 //! "Negotiation" and "Closing".
 
 mod aftermath;
+mod moving;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use crate::frame::{Attachment, Close, Move, SessionId, SessionKey, TransportKind};
+use crate::frame::{Attachment, Close, SessionId, SessionKey, TransportKind};
 use crate::session::{Config, DetachReason, Ended, Intent, Session};
 use crate::socket::{Command, Notice, Supervisor};
 use crate::transport::BoxError;
@@ -25,6 +26,7 @@ use super::dial::{DialError, Dialer, Dialled, Verdict};
 use super::plan::{Plan, SHORT_LIFE};
 use super::renewal::Renewal;
 use super::token::Freshness;
+use moving::Moving;
 
 /// Makes the client end of a new session.
 pub(super) fn begin(config: &Arc<Config>, now: Instant) -> Result<Session, BoxError> {
@@ -63,6 +65,8 @@ pub(super) struct ClientSupervisor {
     /// What the session has, the carrier included.
     bound: Vec<Bound>,
     carrier: Option<Attachment>,
+    /// A move that was asked for and has not begun.
+    moving: Option<Moving>,
     token: TokenState,
     renewal: Renewal,
     /// Why nothing carries the session.
@@ -140,6 +144,7 @@ impl ClientSupervisor {
             step: Step::Rest,
             bound: Vec::new(),
             carrier: None,
+            moving: None,
             token: TokenState::Usual,
             renewal: Renewal::default(),
             reason: "".into(),
@@ -272,21 +277,6 @@ impl ClientSupervisor {
         self.new_round();
     }
 
-    fn move_asked(&mut self, ask: Move) {
-        if ask.transport.is_some_and(|kind| !self.plan.allows(kind)) {
-            return;
-        }
-        let carrier = self.bound.iter().find(|bound| Some(bound.attachment) == self.carrier);
-        match (carrier.map(|bound| bound.target.kind), ask.transport) {
-            (Some(carrier), Some(kind)) if carrier == kind => {}
-            (Some(_), Some(kind)) => self.dial(Target { kind, wished: true }),
-            // Elsewhere: behind the same URL, another server may answer.
-            (Some(_), None) => self.dial_next(),
-            (None, Some(kind)) => self.plan.prefer(kind),
-            (None, None) => {}
-        }
-    }
-
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -326,6 +316,7 @@ impl Supervisor for ClientSupervisor {
             if let Poll::Ready(token) = self.renewal.poll(cx, &self.dialer) {
                 return Poll::Ready(Command::RefreshAuth(token));
             }
+            self.poll_moving(cx);
             match &mut self.step {
                 Step::Rest if self.bound.is_empty() => self.dial_next(),
                 Step::Rest | Step::Introducing(_) | Step::Over => return Poll::Pending,
@@ -351,6 +342,7 @@ impl Supervisor for ClientSupervisor {
         if session.is_none() {
             self.step = Step::Over;
             self.renewal = Renewal::default();
+            self.moving = None;
             self.bound.clear();
             if let Some(first) = self.first.take() {
                 let error = self.gave_up.take().unwrap_or_else(|| ConnectError::Refused(ended.close.clone()));
