@@ -114,7 +114,13 @@ impl Session {
                 self.finish(close, EndedBy::Local);
                 self.bindings.iter_mut().zip(said).for_each(|(binding, said)| binding.close_said = said);
             }
-            _ => self.finish(close, EndedBy::Peer),
+            _ => {
+                self.finish(close, EndedBy::Peer);
+                // A `hello` that was refused needs no answer.
+                let greeting =
+                    self.binding_mut(attachment).filter(|binding| binding.stage == Stage::Greeting);
+                greeting.into_iter().for_each(|binding| binding.close_said = true);
+            }
         }
     }
 

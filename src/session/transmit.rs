@@ -58,8 +58,11 @@ impl Session {
         let frame = Frame::Close(close.clone());
         let binding = self.binding_mut(attachment).filter(|binding| !binding.close_said)?;
         binding.close_said = true;
-        // Before `welcome` a client has told the server nothing that must be ended.
-        (binding.stage != Stage::Greeting).then_some(frame)
+        // A `hello` that was said may have made the session, or come back to it: the server is not to wait in vain.
+        // Where another carries, that is told there.
+        let greets = binding.stage == Stage::Greeting;
+        let silent = greets && (binding.candidate || binding.greeting_due.is_some());
+        (!silent).then_some(frame)
     }
 
     /// Whether the greeting of an attachment is over.

@@ -1,6 +1,6 @@
 //! The transports of one session: the bound ones, and those that are being ended in order.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::frame::{Attachment, Close, Frame};
@@ -18,6 +18,9 @@ const MAX_LEAVING: usize = 2 * MAX_COMMANDS;
 
 /// How often one turn goes back to writing after a flush has made room.
 const MAX_FLUSHES: usize = 8;
+
+/// How much is read, unheard, from a transport whose close has no room yet, before others have their turn.
+const MAX_UNHEARD: usize = 32;
 
 /// A transport bound to an attachment.
 struct Carrier {
@@ -130,16 +133,17 @@ impl Carriers {
     pub(super) fn poll_leaving(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mut said = false;
         self.leaving.retain_mut(|leaving| {
-            if leaving.close.is_some() {
-                match leaving.transport.poll_ready(cx) {
+            if let Some(close) = leaving.close.take() {
+                match leaving.poll_room(cx) {
                     Poll::Ready(Ok(())) => {
-                        if let Some(close) = leaving.close.take() {
-                            leaving.transport.start_send(&Frame::Close(close));
-                            said = true;
-                        }
+                        leaving.transport.start_send(&Frame::Close(close));
+                        said = true;
                     }
                     Poll::Ready(Err(_)) => return false,
-                    Poll::Pending => return leaving.until > now,
+                    Poll::Pending => {
+                        leaving.close = Some(close);
+                        return leaving.until > now;
+                    }
                 }
             }
             leaving.transport.poll_close(cx).is_pending() && leaving.until > now
@@ -156,6 +160,23 @@ impl Carriers {
             };
             self.dismiss(carrier.transport, close, now);
         }
+    }
+}
+
+impl Leaving {
+    /// Waits until the close may be fed. What comes meanwhile is unheard, but it must be read: it may be the `welcome`
+    /// or the answer to a push, for which a client's transport waits.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        for _ in 0..MAX_UNHEARD {
+            if let Poll::Ready(room) = self.transport.poll_ready(cx) {
+                return Poll::Ready(room);
+            }
+            if ready!(self.transport.poll_recv(cx)).is_err() {
+                return Poll::Ready(Err(TransportError::Ended));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

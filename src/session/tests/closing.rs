@@ -145,6 +145,42 @@ fn an_abort_says_its_close_once_on_each_transport_and_reports() {
 }
 
 #[test]
+fn an_abort_before_welcome_says_its_close_behind_hello() {
+    for kind in TransportKind::ALL {
+        let mut ends = Ends::new();
+        let first = ends.introduce(kind, Intent::Attach);
+        let hello = ends.say_hello(first);
+        ends.client.abort(ends.now, normal());
+        assert_eq!(tags(&ends.up(first, kind)), ["close"], "{kind}");
+        assert_eq!(
+            ended(&mut ends.server).unwrap().by,
+            EndedBy::Peer,
+            "{kind}: and does not wait for its time"
+        );
+        assert_eq!(hello.attachment, first);
+    }
+}
+
+#[test]
+fn an_abort_before_hello_says_nothing() {
+    let mut ends = Ends::new();
+    let first = ends.introduce(WebSocket, Intent::Attach);
+    ends.client.abort(ends.now, normal());
+    assert_eq!(lend(&mut ends.client, first), []);
+}
+
+#[test]
+fn a_refused_hello_needs_no_answer() {
+    let mut ends = Ends::new();
+    let first = ends.introduce(WebSocket, Intent::Attach);
+    lend(&mut ends.client, first);
+    let close = Close::new(CloseCode::Unauthorized, "who are you");
+    ends.client.handle_frame(ends.now, first, Via::Carrier, Frame::Close(close));
+    assert_eq!(ended(&mut ends.client).unwrap().by, EndedBy::Peer);
+    assert_eq!(lend(&mut ends.client, first), []);
+}
+
+#[test]
 fn a_close_acknowledges_what_its_sender_received() {
     let mut ends = Ends::met(WebSocket);
     ends.send_both(2);
