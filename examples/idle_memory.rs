@@ -177,7 +177,8 @@ async fn serve() -> Result<(), Failure> {
         let service = live.service();
         tokio::spawn(async move {
             let io = hyper_util::rt::TokioIo::new(stream);
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
+            let connection =
+                hyper::server::conn::http1::Builder::new().writev(false).serve_connection(io, service);
             let _ = connection.with_upgrades().await;
         });
     }

@@ -416,7 +416,7 @@ fn drained(session: &mut Session, attachment: Attachment) -> Vec<Frame> {
 /// Reasons are for people: they are not compared.
 fn without_reason(frame: Frame) -> Frame {
     match frame {
-        Frame::Close(close) => Frame::Close(Close { reason: "".into(), ..close }),
+        Frame::Close(close) => Frame::Close(Close::new(close.code.clone(), "").with_detail(close.detail)),
         frame => frame,
     }
 }

@@ -152,7 +152,7 @@ fn frame_of(vector: &Value) -> Result<Frame, Fault> {
         "close" => {
             let code = CloseCode::from_word(&field::<String>(vector, "code")?)?;
             let close = Close::new(code, field::<String>(vector, "reason")?);
-            return Ok(Frame::Close(Close { detail: field(vector, "detail")?, ..close }));
+            return Ok(Frame::Close(close.with_detail(field(vector, "detail")?)));
         }
         "hello" => return Ok(Frame::Hello(read(vector)?)),
         "welcome" => return Ok(Frame::Welcome(read(vector)?)),

@@ -61,7 +61,7 @@ fn close(data: &mut Unstructured<'_>) -> Result<Close> {
         attachment: option(data, attachment)?,
         retry_after_ms: option(data, number)?,
     };
-    Ok(Close { detail, ..Close::new(code, data.arbitrary::<String>()?) })
+    Ok(Close::new(code, data.arbitrary::<String>()?).with_detail(detail))
 }
 
 fn hello(data: &mut Unstructured<'_>) -> Result<Hello> {

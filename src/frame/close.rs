@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 
@@ -162,9 +163,30 @@ impl fmt::Display for CloseCode {
 #[error("a close code is 1 to 64 of a-z, 0-9, '_', '-', '.'")]
 pub struct InvalidCloseCode;
 
-/// The end of a transport or of a session, said in band.
+/// The end of a transport or of a session, said in band: [`CloseParts`] in one pointer.
+///
+/// It stands in many places where there seldom is one, and in the `Err` of many results.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Close {
+pub struct Close(Box<CloseParts>);
+
+impl Deref for Close {
+    type Target = CloseParts;
+
+    fn deref(&self) -> &CloseParts {
+        &self.0
+    }
+}
+
+impl DerefMut for Close {
+    fn deref_mut(&mut self) -> &mut CloseParts {
+        &mut self.0
+    }
+}
+
+/// What a [`Close`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseParts {
     /// Why.
     pub code: CloseCode,
     /// For people: at most [`Close::MAX_REASON`] bytes are sent.
@@ -174,7 +196,7 @@ pub struct Close {
 }
 
 /// The optional last element of a `close` frame.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloseDetail {
     /// The last message the closer received in order: later ones were not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,7 +220,7 @@ impl Close {
         if kept < reason.len() {
             reason.to_mut().truncate(kept);
         }
-        Self { code, reason, detail: CloseDetail::default() }
+        Self(Box::new(CloseParts { code, reason, detail: CloseDetail::default() }))
     }
 
     /// As much of a reason as is sent.
@@ -209,8 +231,15 @@ impl Close {
 
     /// `superseded`, naming the attachment that won.
     pub fn superseded(winner: Attachment) -> Self {
-        let detail = CloseDetail { attachment: Some(winner), ..CloseDetail::default() };
-        Self { detail, ..Self::new(CloseCode::Superseded, "a newer attachment carries the session") }
+        Self::new(CloseCode::Superseded, "a newer attachment carries the session")
+            .with_detail(CloseDetail { attachment: Some(winner), ..CloseDetail::default() })
+    }
+
+    /// The same with another detail.
+    #[must_use]
+    pub fn with_detail(mut self, detail: CloseDetail) -> Self {
+        self.detail = detail;
+        self
     }
 }
 

@@ -32,7 +32,7 @@ mod seq;
 
 pub use batch::{Batch, BatchWriter, Encoding, Limits};
 pub use body::{Body, Json, JsonError, MAX_JSON_DEPTH};
-pub use close::{Close, CloseCode, CloseDetail, InvalidCloseCode, Retry, Scope, Word};
+pub use close::{Close, CloseCode, CloseDetail, CloseParts, InvalidCloseCode, Retry, Scope, Word};
 pub use error::DecodeError;
 pub use frame_stream::FrameStream;
 pub use handshake::{

@@ -11,6 +11,7 @@ use crate::socket::Socket;
 
 use super::auth::Authenticator;
 use super::registry::Bounds;
+use super::tasks::Tasks;
 use super::{Server, origin};
 
 /// How long an ended session is remembered at least: clients give up an unanswered `hello` after as long.
@@ -276,10 +277,8 @@ impl Builder {
             plain_events: self.plain_events,
             authenticator: self.authenticator,
         };
-        let handler = Box::new(move |socket, hub| -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(handler(socket, hub))
-        });
-        Ok(Server::new(settings, bounds, self.hub, handler))
+        let start = Box::new(move |tasks: &Tasks, socket, hub| tasks.spawn(handler(socket, hub)));
+        Ok(Server::new(settings, bounds, self.hub, start))
     }
 
     fn check(&self) -> Result<(), ServeError> {

@@ -4,6 +4,7 @@
 //! message it is the id of each event, which a browser sends back as `Last-Event-ID`.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
@@ -17,7 +18,7 @@ use crate::transport::{Extent, Form, PlainEvents, ResponseHead, ResponseStart, T
 use super::answer::{self, Answer};
 use super::door::{Arrival, Sort, Visitor};
 use super::registry::Claim;
-use super::{Inner, now, websocket};
+use super::{Inner, now, origin, websocket};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -71,15 +72,18 @@ impl Inner {
         self: Arc<Self>,
         wish: Wish,
         visitor: Visitor,
-    ) -> impl Future<Output = Answer> + Send + 'static {
+        from: origin::From,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         Box::pin(async move {
-            match self.open_events(wish, &visitor).await {
+            let mut answer = match self.open_events(wish, &visitor).await {
                 // Whatever it begins with: an `EventSource` comes back after nothing but 200.
                 Ok(start) => answer::written(start.body, media::EVENT_STREAM),
                 // What passes by itself must not end an `EventSource` for good either.
                 Err(close) if close.code.scope() == Scope::Transport => answer::come_back(&close),
                 Err(close) => websocket::refusal(&close),
-            }
+            };
+            answer::share(&mut answer, &from);
+            answer
         })
     }
 

@@ -1,7 +1,7 @@
 //! `POST`: `hello`, `poll` and `push` in request bodies.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -14,10 +14,10 @@ use crate::frame::{
 use crate::socket::PushAnswer;
 use crate::transport::{Extent, Form, ResponseHead, ResponseStart, response};
 
-use super::Inner;
 use super::answer::{self, Answer};
 use super::door::{Arrival, Visitor, broken, rest};
 use super::route::{self, StreamForm};
+use super::{Inner, origin};
 
 /// What the headers of a request say about bodies.
 #[derive(Clone, Copy, Debug)]
@@ -45,22 +45,22 @@ enum Outcome {
 }
 
 impl Inner {
-    /// Answers a `POST`.
+    /// Answers a `POST`. What is left of it while it is parked is kept small: most long-polling sessions are one.
     pub(super) fn exchange<B>(
         self: Arc<Self>,
         body: B,
         bodies: Bodies,
         visitor: Visitor,
-    ) -> impl Future<Output = Answer> + Send + 'static
+        from: origin::From,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send>>
     where
         B: Body + Send + 'static,
         B::Data: Send,
     {
-        // Boxed here, so that a parked request keeps nothing of what it took to get there.
+        // In a box of its own, which is gone once the request is parked.
         let judged = Box::pin(self.judge_exchange(body, bodies, visitor));
-        async move {
-            let outcome = judged.await;
-            match outcome {
+        Box::pin(async move {
+            let mut answer = match judged.await {
                 Ok(Outcome::Answer(answer)) => *answer,
                 Ok(Outcome::Await(head, media)) => match head.await {
                     // No stream begins: the close is one answer, with its status.
@@ -68,8 +68,10 @@ impl Inner {
                     ResponseStart { body, .. } => answer::written(body, media),
                 },
                 Err(close) => answer::close(&close, bodies.answer),
-            }
-        }
+            };
+            answer::share(&mut answer, &from);
+            answer
+        })
     }
 
     async fn judge_exchange<B>(

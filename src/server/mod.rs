@@ -24,8 +24,6 @@ mod tasks;
 mod websocket;
 
 use std::borrow::Cow;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -46,7 +44,8 @@ pub use layer::{Layer, Layered};
 pub use service::{Answering, Service};
 
 /// What runs for each session.
-type Handler = Box<dyn Fn(Socket, Hub) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+/// Starts the handler of one session, in a task of its own.
+type Start = Box<dyn Fn(&Tasks, Socket, Hub) + Send + Sync>;
 
 /// How long sessions that were cut at the end of a shutdown may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -76,7 +75,7 @@ pub struct Server {
 /// What all parts of a server share.
 struct Inner {
     settings: Settings,
-    handler: Handler,
+    start: Start,
     hub: Hub,
     registry: Registry,
     tasks: Tasks,
@@ -105,11 +104,11 @@ impl Server {
         Builder::default()
     }
 
-    fn new(settings: Settings, bounds: registry::Bounds, hub: Hub, handler: Handler) -> Self {
+    fn new(settings: Settings, bounds: registry::Bounds, hub: Hub, start: Start) -> Self {
         let unattached = Arc::new(Semaphore::new(settings.max_unattached));
         let inner = Inner {
             settings,
-            handler,
+            start,
             hub,
             registry: Registry::new(bounds),
             tasks: Tasks::default(),

@@ -86,13 +86,6 @@ enum Next {
     Events(Wish, Visitor),
 }
 
-/// Lets allowed pages read an answer once it is there.
-async fn share(answering: impl Future<Output = Answer> + Send, from: origin::From) -> Answer {
-    let mut answer = answering.await;
-    answer::share(&mut answer, &from);
-    answer
-}
-
 impl Service {
     pub(super) fn new(server: Arc<Inner>) -> Self {
         Self { server }
@@ -117,8 +110,8 @@ impl Service {
                 answer::share(&mut answer, &from);
                 Box::pin(std::future::ready(answer))
             }
-            Next::Exchange(bodies, visitor) => Box::pin(share(server.exchange(body, bodies, visitor), from)),
-            Next::Events(wish, visitor) => Box::pin(share(server.events(wish, visitor), from)),
+            Next::Exchange(bodies, visitor) => server.exchange(body, bodies, visitor, from),
+            Next::Events(wish, visitor) => server.events(wish, visitor, from),
         })
     }
 

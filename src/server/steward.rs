@@ -34,12 +34,7 @@ impl Steward {
     /// Starts the handler: a session is attached for the first time once.
     fn start(&self, transport: TransportKind) {
         tracing::debug!(session = %self.id, %transport, principal = ?self.shared.principal(), "the handler starts");
-        let (server, socket) = (Arc::clone(&self.server), self.shared.socket());
-        // In a task of its own: a handler that panics or blocks harms no session but its own.
-        self.server.tasks.spawn(async move {
-            let hub = server.hub.clone();
-            (server.handler)(socket, hub).await;
-        });
+        (self.server.start)(&self.server.tasks, self.shared.socket(), self.server.hub.clone());
     }
 
     fn ask(&mut self, token: Json) {

@@ -191,7 +191,6 @@ impl Socket {
         ended.map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
     }
 
-    #[expect(clippy::result_large_err, reason = "an end comes once, a message often")]
     fn take(&mut self, incoming: Incoming) -> Result<Message, RecvError> {
         match incoming {
             Incoming::Message(message) => {

@@ -310,7 +310,7 @@ async fn a_close_is_delivered_after_all_messages_and_answered() {
         }
         socket.close(CloseCode::Normal, "enough");
         let close = watchdog(socket.closed()).await;
-        assert_eq!((close.code, close.reason.as_ref()), (CloseCode::Normal, "enough"), "{kind}");
+        assert_eq!((close.code.clone(), close.reason.as_ref()), (CloseCode::Normal, "enough"), "{kind}");
         for number in 0..100_u32 {
             assert_eq!(watchdog(told.recv()).await, Some(number.to_string()), "{kind}");
         }

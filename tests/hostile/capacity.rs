@@ -55,7 +55,7 @@ fn when_places_are_full_nobody_comes_in_until_one_is_free() {
         for frames in [[Me::new().hello_frame(Way::Events.kind())], [Frame::Push(Box::new(inside.me.push()))]]
         {
             let answer = stage.ask(&Way::ALL[5].ask(encode(Encoding::Json, &frames))).await;
-            assert_eq!((answer.status(), answer.close().unwrap().code), (429, CloseCode::Overloaded));
+            assert_eq!((answer.status(), answer.close().unwrap().code.clone()), (429, CloseCode::Overloaded));
         }
         stage.check_bystander().await;
         // One hangs up, and its place is free.
@@ -93,7 +93,7 @@ fn ended_sessions_are_remembered_within_their_bound() {
         for me in gone {
             let answer =
                 stage.ask(&way.ask(encode(Encoding::Json, &[Frame::Poll(Box::new(me.poll(0)))]))).await;
-            match answer.close().unwrap().code {
+            match answer.close().unwrap().code.clone() {
                 CloseCode::Normal => known += 1,
                 code => assert_eq!(code, CloseCode::UnknownSession),
             }

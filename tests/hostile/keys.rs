@@ -38,7 +38,7 @@ async fn unknown(stage: &Stage, ask: usize, encoding: Encoding) -> Answer {
     let mut nobody = Me::new();
     nobody.epoch = Some(Epoch::from_bytes([9; 8]));
     let answer = stage.ask(&attempts(&nobody, encoding)[ask]).await;
-    assert_eq!((answer.status(), answer.close().unwrap().code), (404, CloseCode::UnknownSession));
+    assert_eq!((answer.status(), answer.close().unwrap().code.clone()), (404, CloseCode::UnknownSession));
     answer
 }
 
@@ -107,7 +107,7 @@ fn how_a_session_ended_is_told_only_to_who_has_its_key() {
                 assert_eq!(answer.text(), expected, "attempt {ask}");
                 let answer = stage.ask(&attempts(&victim.me, encoding)[ask]).await;
                 let close = answer.close().unwrap_or_else(|| panic!("attempt {ask}: {}", answer.text()));
-                assert_eq!((answer.status(), close.code), (410, CloseCode::Normal), "attempt {ask}");
+                assert_eq!((answer.status(), close.code.clone()), (410, CloseCode::Normal), "attempt {ask}");
             }
             assert_eq!(stage.started(), 1);
         });

@@ -53,7 +53,7 @@ fn a_repeated_message_is_received_once() {
 fn whatever_acknowledges_what_was_never_sent_ends_the_session() {
     let close = |received| {
         let detail = CloseDetail { received: Some(seq(received)), ..CloseDetail::default() };
-        Frame::Close(Close { detail, ..Close::new(CloseCode::Normal, "") })
+        Frame::Close(Close::new(CloseCode::Normal, "").with_detail(detail))
     };
     let answer = |to, kind: fn(throughline::frame::Seq) -> MessageKind| {
         Frame::Message(Message { seq: seq(1), kind: kind(seq(to)), body: Body::from("answer") })

@@ -100,7 +100,7 @@ fn bodies_that_stop_take_all_places_and_give_them_back() {
             wires.push(wire);
         }
         let late = stage.ask(&Ask::post(Encoding::Json, "[]".into())).await;
-        assert_eq!((late.status(), late.close().unwrap().code), (429, CloseCode::Overloaded));
+        assert_eq!((late.status(), late.close().unwrap().code.clone()), (429, CloseCode::Overloaded));
         assert!(late.head.get("retry-after").is_some());
         stage.check_bystander().await;
         for wire in &mut wires {

@@ -21,7 +21,7 @@ pub(crate) async fn the_servers_close_comes_after_all_messages(lane: Lane) {
     };
     let end = within(15, "the close", heard).await.unwrap_err();
     let RecvError::Ended(ended) = end else { panic!("{end}") };
-    assert_eq!((ended.close.code, ended.close.reason.as_ref()), (code, "you have won"));
+    assert_eq!((ended.close.code.clone(), ended.close.reason.as_ref()), (code, "you have won"));
     assert!(ended.undelivered.is_empty());
     assert_eq!(house.runs(), 1);
     drop(wire);
@@ -39,7 +39,7 @@ pub(crate) async fn the_clients_close_comes_after_all_messages(lane: Lane) {
     };
     let end = within(15, "the close", heard).await.unwrap_err();
     let RecvError::Ended(ended) = end else { panic!("{end}") };
-    assert_eq!((ended.close.code, ended.close.reason.as_ref()), (code, "good night"));
+    assert_eq!((ended.close.code.clone(), ended.close.reason.as_ref()), (code, "good night"));
     assert!(ended.undelivered.is_empty());
     assert_eq!(house.runs(), 1);
     drop(wire);

@@ -199,7 +199,7 @@ fn close(elements: &mut Elements<'_>) -> Result<Close, DecodeError> {
     let detail =
         if elements.is_empty() { CloseDetail::default() } else { object(elements.next("a detail")?)? };
     let reason = Close::cut(&reason).to_owned();
-    Ok(Close { detail, ..Close::new(code, reason) })
+    Ok(Close::new(code, reason).with_detail(detail))
 }
 
 /// Reads an object. It may be one deeper than JSON of the application, which can stand in it.

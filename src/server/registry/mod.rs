@@ -38,7 +38,7 @@ struct Ended {
 #[derive(Debug)]
 enum Entry {
     Live(Live),
-    Ended(Ended),
+    Ended(Box<Ended>),
 }
 
 #[derive(Debug, Default)]
@@ -205,7 +205,7 @@ impl Registry {
         let close = live.shared.end().unwrap_or_else(unknown);
         let until = now + self.bounds.memory;
         let ended = Ended { key: live.key, epoch: live.epoch, close, until };
-        shard.entries.insert(id, Entry::Ended(ended));
+        shard.entries.insert(id, Entry::Ended(Box::new(ended)));
         shard.ended.push_back(id);
         if shard.ended.len() > self.bounds.ended.div_ceil(SHARDS) {
             Self::forget_oldest(shard);

@@ -45,7 +45,7 @@ fn open(
             Box::new(Nobody)
         })
     };
-    registry.open(now, claim, principal, make).map_err(|close| close.code)
+    registry.open(now, claim, principal, make).map_err(|close| close.code.clone())
 }
 
 fn made(opened: Result<Opened<Driver>, CloseCode>) -> (Arc<Shared>, Driver) {

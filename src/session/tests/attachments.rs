@@ -48,7 +48,7 @@ fn a_lower_hello_is_superseded_and_changes_nothing() {
     let late = hello_of(&lend(&mut ends.client, first));
     let second = ends.meet(WebSocket, Intent::Attach);
     let close = refused(ends.server.handle_hello(ends.now, &late));
-    assert_eq!((close.code, close.detail.attachment), (CloseCode::Superseded, Some(second)));
+    assert_eq!((close.code.clone(), close.detail.attachment), (CloseCode::Superseded, Some(second)));
     assert_eq!(ends.server.attachment(), Some(second));
     assert_eq!(events(&mut ends.server).len(), 0);
 }

@@ -13,7 +13,7 @@ fn a_graceful_close_goes_out_when_all_before_it_is_acknowledged() {
     ends.down(number(1));
     assert_eq!(tags(&ends.up(number(1), WebSocket)), ["close"]);
     let end = ended(&mut ends.server).unwrap();
-    assert_eq!((end.by, end.close.code), (EndedBy::Peer, CloseCode::Normal));
+    assert_eq!((end.by, end.close.code.clone()), (EndedBy::Peer, CloseCode::Normal));
     assert_eq!(tags(&ends.down(number(1))), ["close"]);
     let end = ended(&mut ends.client).unwrap();
     assert_eq!((end.by, end.undelivered.len()), (EndedBy::Local, 0));

@@ -141,7 +141,7 @@ fn a_session_waits_for_its_client_for_the_resume_window() {
     assert!(!ends.server.is_ended());
     ends.server.handle_timeout(at(120_000));
     let end = ended(&mut ends.server).unwrap();
-    assert_eq!((end.close.code, end.by), (CloseCode::TimedOut, EndedBy::Timeout));
+    assert_eq!((end.close.code.clone(), end.by), (CloseCode::TimedOut, EndedBy::Timeout));
 }
 
 #[test]
