@@ -188,7 +188,7 @@ impl Builder {
         };
         let (tell, first) = oneshot::channel();
         let supervisor = ClientSupervisor::new(means, session.id(), tell);
-        let launched = Launch { session, config, principal: None, patience: self.send_patience };
+        let launched = Launch { session, principal: None, patience: self.send_patience };
         let (shared, driver) = launch(launched, |_| Box::new(supervisor));
         let socket = shared.socket();
         // Owned by the socket: it ends when that is closed or dropped.

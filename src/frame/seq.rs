@@ -1,6 +1,7 @@
 //! The numbers of the protocol: of messages and of attachments.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -61,25 +62,28 @@ impl<'de> Deserialize<'de> for Seq {
 /// carries the session; the order of arrival never does (`docs/PROTOCOL.md`, "Attachments").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
-pub struct Attachment(u64);
+pub struct Attachment(NonZeroU64);
 
 impl Attachment {
     /// The number of a session's first `hello`.
-    pub const FIRST: Self = Self(1);
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
 
     /// Makes a number, or `None` for 0 and beyond 2^53 - 1.
     pub const fn new(number: u64) -> Option<Self> {
-        if number >= 1 && number <= MAX_NUMBER { Some(Self(number)) } else { None }
+        match NonZeroU64::new(number) {
+            Some(number) if number.get() <= MAX_NUMBER => Some(Self(number)),
+            _ => None,
+        }
     }
 
     /// The plain number.
     pub const fn value(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     /// The number after this one, or `None` after the last.
     pub const fn next(self) -> Option<Self> {
-        Self::new(self.0.saturating_add(1))
+        Self::new(self.value().saturating_add(1))
     }
 }
 

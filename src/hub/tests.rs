@@ -31,7 +31,7 @@ fn socket(number: u8, messages: u32) -> (Socket, Driver) {
     let config = Arc::new(Config { send_buffer, ..Config::default() });
     let (id, epoch) = (SessionId::from_bytes([number; 16]), Epoch::from_bytes([1; 8]));
     let session = Session::server(Arc::clone(&config), id, epoch, Instant::now());
-    let launched = Launch { session, config, principal: None, patience: None };
+    let launched = Launch { session, principal: None, patience: None };
     let (shared, driver) = launch(launched, |_| Box::new(Nobody));
     (shared.socket(), driver)
 }

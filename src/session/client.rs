@@ -9,7 +9,7 @@ use crate::frame::{
 };
 
 use super::binding::{Binding, Stage};
-use super::{Config, DetachReason, EndedBy, Event, Session, Via, later};
+use super::{Config, DetachReason, EndedBy, Event, Phase, Session, Via, later};
 
 /// What a client wants of a transport that it introduces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,58 @@ const MAX_UNANSWERED_PUSHES: u32 = 3;
 /// The pause after a poll that was answered early and empty: somebody else may be polling.
 const EMPTY_POLL_PAUSE: Duration = Duration::from_millis(500);
 
+/// What only a client keeps.
+#[derive(Debug)]
+pub(super) struct ClientSide {
+    /// What `hello` and `poll` show.
+    key: SessionKey,
+    /// The highest attachment ever used.
+    highest: Option<Attachment>,
+    /// What the server's latest `welcome` offers, best first.
+    pub(super) offered: Vec<TransportKind>,
+    token: Token,
+}
+
+/// The latest token, and what the server knows of it.
+#[derive(Debug, Default)]
+struct Token {
+    auth: Option<Json>,
+    /// It is to be said.
+    due: bool,
+    /// It was said and is not confirmed yet.
+    said: bool,
+}
+
+impl ClientSide {
+    /// Whether an attachment is beyond all that were ever used here.
+    pub(super) fn is_beyond(&self, attachment: Option<Attachment>) -> bool {
+        attachment > self.highest
+    }
+
+    /// The token, if it is to be said now.
+    pub(super) fn say_token(&mut self) -> Option<Json> {
+        if !std::mem::take(&mut self.token.due) {
+            return None;
+        }
+        self.token.said = true;
+        self.token.auth.clone()
+    }
+
+    /// What was said may have been lost.
+    fn repeat_token(&mut self) {
+        self.token.due |= self.token.said;
+    }
+
+    pub(super) fn confirm_token(&mut self) {
+        self.token.said = false;
+    }
+}
+
 impl Session {
     /// The client end of a new session. The id and the key must come from a cryptographic generator.
     pub fn client(config: Arc<Config>, id: SessionId, key: SessionKey, now: Instant) -> Self {
-        Self { key: Some(key), ..Self::new(Role::Client, config, id, now) }
+        let client = ClientSide { key, highest: None, offered: Vec::new(), token: Token::default() };
+        Self { client: Some(Box::new(client)), ..Self::new(Role::Client, config, id, now) }
     }
 
     /// Binds a new transport: `hello` is the first frame that [`Session::poll_transmit`] lends for it.
@@ -51,12 +99,10 @@ impl Session {
         let now = self.tick(now);
         // After a sleep this may come before the timer: an id that the server may have forgotten is not used again.
         self.abandon_if_due(now);
-        if self.is_ended() || self.role != Role::Client {
-            return None;
-        }
-        let attachment = self.highest.map_or(Some(Attachment::FIRST), Attachment::next)?;
-        self.highest = Some(attachment);
-        self.auth = auth.or(self.auth.take());
+        let client = self.client.as_mut().filter(|_| !matches!(self.phase, Phase::Ended { .. }))?;
+        let attachment = client.highest.map_or(Some(Attachment::FIRST), Attachment::next)?;
+        client.highest = Some(attachment);
+        client.token.auth = auth.or(client.token.auth.take());
         let mut binding = Binding::new(attachment, transport, Stage::Greeting, now);
         binding.until = Some(later(now, self.config.welcome_within));
         binding.greeting_due = Some(false);
@@ -79,9 +125,10 @@ impl Session {
 
     /// Sends a fresh token: now if something carries the session, and in every later `hello`.
     pub fn refresh_auth(&mut self, token: Json) {
-        self.auth = Some(token);
-        self.auth_due = self.was_attached;
-        self.auth_said = false;
+        let due = self.was_attached;
+        if let Some(client) = &mut self.client {
+            client.token = Token { auth: Some(token), due, said: false };
+        }
     }
 
     /// Notes that the push in flight has ended. What it brought and the server did not take is sent again:
@@ -118,7 +165,7 @@ impl Session {
         }
         if !answered {
             self.inbox.forget_told();
-            self.auth_due |= self.auth_said;
+            self.repeat_token();
         }
     }
 
@@ -140,15 +187,21 @@ impl Session {
         }
     }
 
+    /// What was said of a token may have been lost.
+    fn repeat_token(&mut self) {
+        self.client.iter_mut().for_each(|client| client.repeat_token());
+    }
+
     pub(super) fn hello(&mut self, attachment: Attachment) -> Option<Hello> {
-        let key = self.key.clone()?;
         let window = self.config.window;
         let Ack { received, taken } = self.tell_on(attachment);
-        let binding = self.binding(attachment)?;
-        if !binding.candidate {
+        let candidate = self.binding(attachment)?.candidate;
+        let client = self.client.as_mut()?;
+        if !candidate {
             // It bears the latest token.
-            (self.auth_due, self.auth_said) = (false, false);
+            (client.token.due, client.token.said) = (false, false);
         }
+        let (key, auth) = (client.key.clone(), client.token.auth.clone());
         let binding = self.binding(attachment)?;
         Some(Hello {
             version: VERSION,
@@ -160,8 +213,8 @@ impl Session {
             received,
             taken: (taken != received).then_some(taken),
             window,
-            candidate: binding.candidate,
-            auth: self.auth.clone(),
+            candidate,
+            auth,
             client: None,
         })
     }
@@ -187,7 +240,9 @@ impl Session {
         self.inbox.set_max_message(welcome.max_message_bytes);
         self.epoch = Some(welcome.epoch);
         self.max_message = welcome.max_message_bytes;
-        self.offered.clone_from(&welcome.transports);
+        if let Some(client) = &mut self.client {
+            client.offered.clone_from(&welcome.transports);
+        }
         if let Some(expires_ms) = welcome.auth_expires_ms {
             self.post_latest(Event::AuthAccepted { expires_ms });
         }
@@ -276,7 +331,7 @@ impl Session {
         self.outbox.rewind();
         // What the old path may have lost since `attach` was said.
         self.inbox.forget_told();
-        self.auth_due |= self.auth_said;
+        self.repeat_token();
         self.events.push_back(Event::Attached { attachment, transport, resumed: true });
     }
 
@@ -293,7 +348,7 @@ impl Session {
     }
 
     pub(super) fn request(&mut self, attachment: Attachment) -> Option<crate::frame::Poll> {
-        let (key, epoch) = (self.key.clone()?, self.epoch?);
+        let (key, epoch) = (self.client.as_ref()?.key.clone(), self.epoch?);
         let Ack { received, taken } = self.tell_on(attachment);
         let (hold, now, heartbeat) = (self.config.hold, self.now, self.heartbeat);
         let binding = self.binding_mut(attachment)?;

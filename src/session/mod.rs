@@ -32,14 +32,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::frame::{
-    Ack, Attachment, Body, Close, CloseCode, DecodeError, Epoch, Frame, Json, MessageKind, Move, Role, Seq,
-    SessionId, SessionKey, TransportKind,
+    Ack, Attachment, Body, Close, CloseCode, DecodeError, Epoch, Frame, MessageKind, Move, Role, Seq,
+    SessionId, TransportKind,
 };
 
 use binding::{Binding, Stage};
 use inbox::Inbox;
 use outbox::Outbox;
 
+use client::ClientSide;
 pub use client::Intent;
 pub use config::{Config, InvalidConfig, Receipts};
 pub use event::{DetachReason, Ended, EndedBy, Event, Ticket, Undelivered};
@@ -117,8 +118,8 @@ pub struct Session {
     role: Role,
     config: Arc<Config>,
     id: SessionId,
-    /// Client only: what `hello` and `poll` show.
-    key: Option<SessionKey>,
+    /// What only a client keeps.
+    client: Option<Box<ClientSide>>,
     epoch: Option<Epoch>,
     /// The latest time seen.
     now: Instant,
@@ -126,8 +127,6 @@ pub struct Session {
     bindings: Vec<Binding>,
     /// The highest attachment that was attached (server), or that was attached or tried to be (client).
     current: Option<Attachment>,
-    /// Client: the highest attachment ever used.
-    highest: Option<Attachment>,
     outbox: Outbox,
     inbox: Inbox,
     /// Requests without an answer yet, by number.
@@ -144,13 +143,7 @@ pub struct Session {
     heartbeat: Duration,
     /// The largest message that the peer takes.
     max_message: u64,
-    /// Client: what the server's latest `welcome` offers, best first.
-    offered: Vec<TransportKind>,
-    /// A token to send, and one to confirm.
-    auth: Option<Json>,
-    auth_due: bool,
-    /// Client: a token was sent and not confirmed yet.
-    auth_said: bool,
+    /// Server: a token to confirm.
     auth_ok_due: Option<u64>,
     /// Server: when the token runs out, and whether one has.
     auth_until: Option<Instant>,
@@ -167,12 +160,11 @@ impl Session {
         Self {
             role,
             id,
-            key: None,
+            client: None,
             epoch: None,
             now,
             bindings: Vec::with_capacity(1),
             current: None,
-            highest: None,
             outbox: Outbox::new(config.early_window),
             inbox: Inbox::new(config.window, config.receivable(role), max_message),
             requests: BTreeMap::new(),
@@ -183,10 +175,6 @@ impl Session {
             waiting_since: None,
             heartbeat: config.heartbeat.max(Duration::from_millis(1)),
             max_message,
-            offered: Vec::new(),
-            auth: None,
-            auth_due: false,
-            auth_said: false,
             auth_ok_due: None,
             auth_until: None,
             auth_expired: false,
@@ -195,6 +183,11 @@ impl Session {
             lent: None,
             config,
         }
+    }
+
+    /// What it was configured with.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Which end this is.
@@ -273,7 +266,7 @@ impl Session {
 
     /// Client: the transports that the server offers, best first; none before its first `welcome`.
     pub fn offered(&self) -> &[TransportKind] {
-        &self.offered
+        self.client.as_ref().map_or(&[], |client| &client.offered)
     }
 
     /// Accepts a message: from here on it is delivered once and in order, or reported.

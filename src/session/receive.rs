@@ -134,9 +134,9 @@ impl Session {
         if self.binding(attachment).is_none() {
             return;
         }
-        let used = self.highest.map_or(0, Attachment::value);
-        let winner = close.detail.attachment.map_or(0, Attachment::value);
-        if self.role == Role::Client && close.code == CloseCode::Superseded && winner > used {
+        let winner = close.detail.attachment;
+        let lost = self.client.as_ref().is_some_and(|client| client.is_beyond(winner));
+        if close.code == CloseCode::Superseded && lost {
             // Somebody else holds the same session: coming back would only take it from them, and so would a close.
             self.finish(close, EndedBy::Peer);
             return self.bindings.iter_mut().for_each(|binding| binding.close_said = true);
@@ -163,7 +163,7 @@ impl Session {
             Frame::Attach(attach) => self.handle_attach(now, attachment, attach),
             Frame::Auth(token) => self.post_latest(Event::Auth(token)),
             Frame::AuthOk(expires_ms) => {
-                self.auth_said = false;
+                self.client.iter_mut().for_each(|client| client.confirm_token());
                 self.post_latest(Event::AuthAccepted { expires_ms });
             }
             Frame::Move(ask) => self.post_latest(Event::MoveAsked(ask)),

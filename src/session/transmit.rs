@@ -102,13 +102,9 @@ impl Session {
         if binding.stage != Stage::Attached {
             return None;
         }
-        match role {
-            Role::Client if std::mem::take(&mut self.auth_due) => {
-                self.auth_said = true;
-                self.auth.clone().map(Frame::Auth)
-            }
-            Role::Client => None,
-            Role::Server => {
+        match &mut self.client {
+            Some(client) => client.say_token().map(Frame::Auth),
+            None => {
                 let confirmed = self.auth_ok_due.take().map(Frame::AuthOk);
                 confirmed.or_else(|| self.move_due.take().map(Frame::Move))
             }

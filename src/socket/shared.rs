@@ -15,7 +15,7 @@ use crate::frame::{
     Ack, Attachment, Body, Close, DecodeError, Frame, Hello, Json, Message, MessageKind, Move,
     Poll as PollFrame, Seq, SessionId, Window,
 };
-use crate::session::{Ended, Intent, Receipts, SendError, Undelivered};
+use crate::session::{Ended, Intent, Receipts, SendError, Session, Undelivered};
 use crate::transport::Transport;
 
 use super::state::State;
@@ -200,13 +200,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        id: SessionId,
+        session: &Session,
         principal: Option<Principal>,
-        config: &crate::session::Config,
         patience: Option<std::time::Duration>,
     ) -> Arc<Self> {
+        let config = session.config();
         let inner = Inner {
-            id,
+            id: session.id(),
             commands: VecDeque::new(),
             outgoing: VecDeque::new(),
             queued_bytes: 0,

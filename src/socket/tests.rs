@@ -76,9 +76,8 @@ struct Ends {
 
 fn run(session: Session, patience: Option<Duration>) -> (Arc<Shared>, TestSupervisor) {
     let supervisor = TestSupervisor::default();
-    let (shared, driver) = launch(Launch { session, config: config(), principal: None, patience }, |_| {
-        Box::new(supervisor.clone())
-    });
+    let (shared, driver) =
+        launch(Launch { session, principal: None, patience }, |_| Box::new(supervisor.clone()));
     drop(tokio::spawn(driver));
     (shared, supervisor)
 }
@@ -378,7 +377,7 @@ async fn an_idle_session_sleeps_between_heartbeats() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_driver_leaves_nobody_waiting() {
     let supervisor = TestSupervisor::default();
-    let launch_it = Launch { session: client_session(3), config: config(), principal: None, patience: None };
+    let launch_it = Launch { session: client_session(3), principal: None, patience: None };
     let (shared, driver) = launch(launch_it, |_| Box::new(supervisor));
     let mut socket = shared.socket();
     let task = tokio::spawn(driver);

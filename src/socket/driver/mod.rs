@@ -17,7 +17,7 @@ use std::time::Instant;
 use tokio::time::Sleep;
 
 use crate::frame::{Attachment, Role};
-use crate::session::{Config, Ended, EndedBy, Event, Session, Via};
+use crate::session::{Ended, EndedBy, Event, Session, Via};
 use crate::transport::{Received, TransportError};
 
 use super::carriers::Carriers;
@@ -35,7 +35,6 @@ const TURNS_PER_POLL: usize = 4;
 /// What it takes to run a session.
 pub(crate) struct Launch {
     pub(crate) session: Session,
-    pub(crate) config: Arc<Config>,
     pub(crate) principal: Option<Principal>,
     /// How long a sender waits for room before the session is ended; `None` waits for ever.
     pub(crate) patience: Option<std::time::Duration>,
@@ -46,13 +45,12 @@ pub(crate) fn launch(
     launch: Launch,
     supervisor: impl FnOnce(&Arc<Shared>) -> Box<dyn Supervisor>,
 ) -> (Arc<Shared>, Driver) {
-    let Launch { session, config, principal, patience } = launch;
-    let shared = Shared::new(session.id(), principal, &config, patience);
+    let Launch { session, principal, patience } = launch;
+    let shared = Shared::new(&session, principal, patience);
     let driver = Driver {
         supervisor: supervisor(&shared),
         shared: Arc::clone(&shared),
         session,
-        config,
         carriers: Carriers::default(),
         outgoing: VecDeque::new(),
         incoming: VecDeque::new(),
@@ -80,7 +78,6 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     supervisor: Box<dyn Supervisor>,
     session: Session,
-    config: Arc<Config>,
     carriers: Carriers,
     /// Swapped with the handles' queue.
     outgoing: VecDeque<Outgoing>,
@@ -97,7 +94,7 @@ pub(crate) struct Driver {
     /// Whether the session's close was written to a carrier.
     said_close: bool,
     linger_until: Option<Instant>,
-    sleep: Option<(Instant, Pin<Box<Sleep>>)>,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -255,7 +252,7 @@ impl Driver {
             // A client that nothing carries has nobody to tell.
             let lingers =
                 ended.by == EndedBy::Local && !self.said_close && self.session.role() == Role::Server;
-            self.linger_until = lingers.then(|| now + self.config.close_timeout);
+            self.linger_until = lingers.then(|| now + self.session.config().close_timeout);
             self.ended = Some(Box::new(ended));
             return;
         };
@@ -294,14 +291,11 @@ impl Driver {
         }
         // A timer that fires too early costs a look; one that is moved at every message costs more.
         match &mut self.sleep {
-            Some((at, _)) if *at <= due => {}
-            Some((at, sleep)) => {
-                *at = due;
-                sleep.as_mut().reset(due.into());
-            }
-            None => self.sleep = Some((due, Box::pin(tokio::time::sleep_until(due.into())))),
+            Some(sleep) if sleep.deadline().into_std() <= due => {}
+            Some(sleep) => sleep.as_mut().reset(due.into()),
+            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(due.into()))),
         }
-        let Some((_, sleep)) = &mut self.sleep else { return true };
+        let Some(sleep) = &mut self.sleep else { return true };
         if sleep.as_mut().poll(cx).is_pending() {
             return true;
         }
