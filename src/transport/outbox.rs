@@ -54,13 +54,12 @@ impl Brim {
 /// A batch that is being filled.
 pub(super) struct Outbox {
     writer: BatchWriter,
-    limits: Limits,
     brim: Brim,
 }
 
 impl Outbox {
-    pub(super) fn new(encoding: Encoding, limits: Limits) -> Self {
-        Self { writer: BatchWriter::new(encoding), limits, brim: Brim::of(encoding, &limits) }
+    pub(super) fn new(encoding: Encoding, limits: &Limits) -> Self {
+        Self { writer: BatchWriter::new(encoding), brim: Brim::of(encoding, limits) }
     }
 
     /// The encoding.
@@ -70,18 +69,21 @@ impl Outbox {
     }
 
     /// Goes on in another encoding. Nothing may be in the batch.
-    pub(super) fn set_encoding(&mut self, encoding: Encoding) {
+    pub(super) fn set_encoding(&mut self, encoding: Encoding, limits: &Limits) {
         if encoding != self.encoding() && self.is_empty() {
-            *self = Self::new(encoding, self.limits);
+            *self = Self::new(encoding, limits);
         }
     }
 
-    /// Keeps batches within what the peer says it takes, if that is less.
-    pub(super) fn lower_limits(&mut self, max_message_bytes: u64, max_batch_bytes: u64) {
+    /// Keeps batches within the limits, and within what the peer says it takes.
+    pub(super) fn lower_limits(&mut self, limits: &Limits, max_message_bytes: u64, max_batch_bytes: u64) {
         let lower = |limit: usize, peer: u64| usize::try_from(peer).map_or(limit, |peer| limit.min(peer));
-        self.limits.max_message_bytes = lower(self.limits.max_message_bytes, max_message_bytes);
-        self.limits.max_batch_bytes = lower(self.limits.max_batch_bytes, max_batch_bytes);
-        self.brim = Brim::of(self.encoding(), &self.limits);
+        let lowered = Limits {
+            max_message_bytes: lower(limits.max_message_bytes, max_message_bytes),
+            max_batch_bytes: lower(limits.max_batch_bytes, max_batch_bytes),
+            ..*limits
+        };
+        self.brim = Brim::of(self.encoding(), &lowered);
     }
 
     #[inline]
@@ -128,7 +130,7 @@ mod tests {
                 Limits::default(),
                 Limits { max_message_bytes: 1000, max_batch_bytes: 2000, max_batch_frames: 5 },
             ] {
-                let mut outbox = Outbox::new(encoding, limits);
+                let mut outbox = Outbox::new(encoding, &limits);
                 while !outbox.is_full() {
                     outbox.push(&message(40));
                 }
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn one_frame_always_fits() {
         let limits = Limits { max_message_bytes: 1000, max_batch_bytes: 100, max_batch_frames: 5 };
-        let mut outbox = Outbox::new(Encoding::Json, limits);
+        let mut outbox = Outbox::new(Encoding::Json, &limits);
         assert!(!outbox.is_full());
         outbox.push(&Frame::Ping(None));
         assert!(outbox.is_full());
@@ -158,8 +160,8 @@ mod tests {
 
     #[test]
     fn the_peers_lower_limit_counts() {
-        let mut outbox = Outbox::new(Encoding::Binary, Limits::default());
-        outbox.lower_limits(1 << 60, 1000);
+        let mut outbox = Outbox::new(Encoding::Binary, &Limits::default());
+        outbox.lower_limits(&Limits::default(), 1 << 60, 1000);
         outbox.push(&message(10));
         assert!(outbox.is_full());
     }

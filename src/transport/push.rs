@@ -68,7 +68,7 @@ impl std::fmt::Debug for Flight {
 
 impl Uplink {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        let outbox = Outbox::new(endpoint.encoding_used(), endpoint.limits_used());
+        let outbox = Outbox::new(endpoint.encoding_used(), &endpoint.limits_used());
         Self { endpoint, outbox, stage: Stage::Fresh, flight: None, answer: None, sender: None, reader: None }
     }
 
@@ -150,7 +150,8 @@ impl Uplink {
     }
 
     fn welcome(&mut self, welcome: &Welcome) {
-        self.outbox.lower_limits(welcome.max_message_bytes, welcome.max_batch_bytes);
+        let limits = self.endpoint.limits_used();
+        self.outbox.lower_limits(&limits, welcome.max_message_bytes, welcome.max_batch_bytes);
         if let Stage::Greeted(hello) = &self.stage {
             // What was fed against the contract, before this, has no push to go in: it is lost.
             drop(self.outbox.take());

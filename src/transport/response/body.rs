@@ -52,9 +52,11 @@ pub(super) struct State {
     pub(super) gone: bool,
     /// The latest ping of a plain client, and whether what bears it was taken.
     pub(super) ping: Option<Option<u64>>,
+    /// Of the HTTP layer.
     pub(super) body: Option<Waker>,
-    pub(super) reader: Option<Waker>,
-    pub(super) sender: Option<Waker>,
+    /// Of the transport's driver, and whether it waits for room.
+    pub(super) driver: Option<Waker>,
+    pub(super) wants_room: bool,
 }
 
 impl State {
@@ -76,13 +78,12 @@ struct Half(Shared);
 
 impl Drop for Half {
     fn drop(&mut self) {
-        let (reader, sender) = {
+        let driver = {
             let mut state = self.0.lock();
             state.gone = true;
-            (state.reader.take(), state.sender.take())
+            state.driver.take()
         };
-        wake(reader);
-        wake(sender);
+        wake(driver);
     }
 }
 
@@ -144,7 +145,7 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         let Some(half) = &self.half else { return Poll::Ready(None) };
-        let (chunk, reader, sender) = {
+        let (chunk, driver) = {
             let mut state = half.0.lock();
             let Some(chunk) = state.chunks.pop_front() else {
                 if state.ended {
@@ -155,12 +156,11 @@ impl http_body::Body for ResponseBody {
             };
             state.queued = state.queued.saturating_sub(chunk.len());
             let pong = state.chunks.is_empty() && state.ping.is_some();
-            let reader = if pong { state.reader.take() } else { None };
-            let sender = if state.queued < BUFFERED { state.sender.take() } else { None };
-            (chunk, reader, sender)
+            let room = state.wants_room && state.queued < BUFFERED;
+            state.wants_room &= !room;
+            (chunk, if pong || room { state.driver.take() } else { None })
         };
-        wake(reader);
-        wake(sender);
+        wake(driver);
         Poll::Ready(Some(Ok(http_body::Frame::data(chunk))))
     }
 

@@ -70,8 +70,8 @@ pub fn response(
             let (events, brim) = (event_stream::Writer::new(), Brim::of(Encoding::Json, &limits));
             Writer::Events { events, frames: 0, brim }
         }
-        Form::Frames => Writer::Batches(Outbox::new(Encoding::Binary, limits)),
-        Form::Lines => Writer::Batches(Outbox::new(Encoding::Json, limits)),
+        Form::Frames => Writer::Batches(Outbox::new(Encoding::Binary, &limits)),
+        Form::Lines => Writer::Batches(Outbox::new(Encoding::Json, &limits)),
         Form::PlainEvents(events) => Writer::Plain(events),
     };
     let transport = ResponseTransport { kind, extent, writer, first: First::Nothing, shared: shared.clone() };
@@ -204,7 +204,7 @@ impl Transport for ResponseTransport {
                 return Poll::Ready(Ok(Received::Frame(Frame::Pong(ping))));
             }
         }
-        keep_waker(&mut state.reader, cx);
+        keep_waker(&mut state.driver, cx);
         Poll::Pending
     }
 
@@ -219,7 +219,8 @@ impl Transport for ResponseTransport {
         if state.queued < BUFFERED {
             return Poll::Ready(Ok(()));
         }
-        keep_waker(&mut state.sender, cx);
+        state.wants_room = true;
+        keep_waker(&mut state.driver, cx);
         Poll::Pending
     }
 
@@ -248,7 +249,8 @@ impl Transport for ResponseTransport {
             } else if state.gone {
                 Poll::Ready(Err(TransportError::Ended))
             } else {
-                keep_waker(&mut state.sender, cx);
+                state.wants_room = true;
+                keep_waker(&mut state.driver, cx);
                 Poll::Pending
             };
             (polled, waker)

@@ -84,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn new(carrier: Carrier<S>, role: Role, encoding: Encoding, limits: Limits) -> Self {
-        let outbox = Outbox::new(encoding, limits);
+        let outbox = Outbox::new(encoding, &limits);
         Self { carrier, role, limits, incoming: None, outbox, settled: role == Role::Client, close: None }
     }
 
@@ -96,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         };
         if !self.settled {
             self.settled = true;
-            self.outbox.set_encoding(encoding);
+            self.outbox.set_encoding(encoding, &self.limits);
         }
         self.incoming = Some(Batch::new(bytes, encoding, self.role.peer(), self.limits)?);
         Ok(())
@@ -109,7 +109,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         match next {
             Some(Ok(frame)) => {
                 if let Frame::Welcome(welcome) = &frame {
-                    self.outbox.lower_limits(welcome.max_message_bytes, welcome.max_batch_bytes);
+                    let (message, batch) = (welcome.max_message_bytes, welcome.max_batch_bytes);
+                    self.outbox.lower_limits(&self.limits, message, batch);
                 }
                 Some(Ok(frame))
             }
