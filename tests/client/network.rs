@@ -104,7 +104,7 @@ async fn a_client_that_ends_before_its_welcome_tells_the_server() {
             async move {
                 tell.send(None).await.unwrap();
                 while socket.recv().await.is_ok() {}
-                tell.send(Some(socket.closed().await.code)).await.unwrap();
+                tell.send(Some(socket.closed().await.code.clone())).await.unwrap();
             }
         };
         let host = Host::serve(Server::builder().serve(handler).unwrap()).await;
