@@ -149,6 +149,7 @@ fn frame_of(vector: &Value) -> Result<Frame, Fault> {
         "pong" => return Ok(Frame::Pong(field(vector, "number")?)),
         "auth" => return Ok(Frame::Auth(Json::parse(field::<String>(vector, "json")?)?)),
         "auth_ok" => return Ok(Frame::AuthOk(field(vector, "expires_ms")?)),
+        "closing" => return Ok(Frame::Closing),
         "close" => {
             let code = CloseCode::from_word(&field::<String>(vector, "code")?)?;
             let close = Close::new(code, field::<String>(vector, "reason")?);

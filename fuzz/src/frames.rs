@@ -8,11 +8,12 @@ use throughline::frame::{
 
 /// A frame that this end may send.
 pub(crate) fn frame(data: &mut Unstructured<'_>, from: Role) -> Result<Frame> {
-    Ok(match (data.int_in_range(0..=9)?, from) {
+    Ok(match (data.int_in_range(0..=10)?, from) {
         (0, _) => Frame::Ack(ack(data)?),
         (1, _) => Frame::Ping(option(data, number)?),
         (2, _) => Frame::Pong(option(data, number)?),
         (3, _) => Frame::Close(close(data)?),
+        (10, _) => Frame::Closing,
         (4, Role::Client) => Frame::Hello(Box::new(hello(data)?)),
         (4, Role::Server) => Frame::Welcome(Box::new(welcome(data)?)),
         (5, Role::Client) => {

@@ -20,6 +20,7 @@ const ERR_JSON: u8 = 7;
 const ACK: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
+const CLOSING: u8 = 11;
 const HELLO: u8 = 16;
 const WELCOME: u8 = 17;
 const ATTACH: u8 = 18;
@@ -71,6 +72,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<Frame>, Dec
         }
         PING => Frame::Ping(payload.optional_number()?),
         PONG => Frame::Pong(payload.optional_number()?),
+        CLOSING => Frame::Closing,
         AUTH => Frame::Auth(Json::copy_checked(json::raw(payload.rest())?)?),
         AUTH_OK => Frame::AuthOk(payload.number()?),
         CLOSE => Frame::Close(json::decode_close(payload.rest())?),
@@ -160,6 +162,7 @@ pub(super) fn encode(frame: &Frame, buffer: &mut BytesMut) {
         }
         Frame::Ping(number) => encode_numbers(PING, [*number, None], buffer),
         Frame::Pong(number) => encode_numbers(PONG, [*number, None], buffer),
+        Frame::Closing => begin(CLOSING, 0, buffer),
         Frame::AuthOk(number) => encode_numbers(AUTH_OK, [Some(*number), None], buffer),
         Frame::Hello(_) => encode_payload(HELLO, frame, buffer),
         Frame::Welcome(_) => encode_payload(WELCOME, frame, buffer),

@@ -123,6 +123,8 @@ pub enum Frame {
     AuthOk(u64),
     /// Server: asks the client to come back on another transport, or elsewhere.
     Move(Move),
+    /// Both: this end closes, takes no more messages, and waits for room to send its own.
+    Closing,
     /// Both: the end of the transport or of the session.
     Close(Close),
     /// Client: the only frame of a held request.
@@ -150,6 +152,7 @@ impl Frame {
             Self::Auth(_) => "auth",
             Self::AuthOk(_) => "auth_ok",
             Self::Move(_) => "move",
+            Self::Closing => "closing",
             Self::Close(_) => "close",
             Self::Poll(_) => "poll",
             Self::Push(_) => "push",
@@ -163,7 +166,12 @@ impl Frame {
                 matches!(role, Role::Client)
             }
             Self::Welcome(_) | Self::AuthOk(_) | Self::Move(_) => matches!(role, Role::Server),
-            Self::Message(_) | Self::Ack(_) | Self::Ping(_) | Self::Pong(_) | Self::Close(_) => true,
+            Self::Message(_)
+            | Self::Ack(_)
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Closing
+            | Self::Close(_) => true,
         }
     }
     /// Refuses a frame that the end it came from may not send.

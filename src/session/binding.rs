@@ -47,6 +47,8 @@ pub(super) struct Binding {
     pub(super) attach_due: bool,
     /// A receipt goes even if the peer knows it: the answer to `attach`, or the end of a hold.
     pub(super) ack_due: bool,
+    /// `closing` was said.
+    pub(super) closing_said: bool,
     /// `close` was said.
     pub(super) close_said: bool,
     /// Server, long-polling: whether a request is open to be answered. Client: whether a poll is open.
@@ -90,6 +92,7 @@ impl Binding {
             greeting_due: None,
             attach_due: false,
             ack_due: false,
+            closing_said: false,
             close_said: false,
             poll_open: false,
             poll_at: None,

@@ -143,7 +143,7 @@ impl Session {
         } else {
             binding.push.unanswered += 1;
             // What else the push may have brought is said again.
-            binding.close_said = false;
+            (binding.closing_said, binding.close_said) = (false, false);
             binding.attach_due = binding.stage == Stage::Attaching && !binding.is_polling();
             binding.ping_due = !binding.proved && binding.ping > 0;
             binding.pong_due = binding.pong_due.or(binding.pong_said);

@@ -149,6 +149,8 @@ pub struct Session {
     auth_until: Option<Instant>,
     auth_expired: bool,
     move_due: Option<Move>,
+    /// The peer closes, and takes no more messages.
+    peer_closes: bool,
     events: VecDeque<Event>,
     /// The control frame that was lent last.
     lent: Option<Frame>,
@@ -179,6 +181,7 @@ impl Session {
             auth_until: None,
             auth_expired: false,
             move_due: None,
+            peer_closes: false,
             events: VecDeque::with_capacity(1),
             lent: None,
             config,

@@ -150,6 +150,11 @@ impl Outbox {
         }
     }
 
+    /// Whether the peer's window has no room for the next message.
+    pub(super) fn is_held_back(&self) -> bool {
+        !self.is_handed_over() && !self.has_next()
+    }
+
     /// Numbers the first message that has no number yet.
     fn number(&mut self) -> Option<()> {
         let seq = self.sent().next()?;

@@ -167,6 +167,7 @@ impl Session {
                 self.post_latest(Event::AuthAccepted { expires_ms });
             }
             Frame::Move(ask) => self.post_latest(Event::MoveAsked(ask)),
+            Frame::Closing => self.peer_closes = true,
             // `hello`, `poll` and `push` address a session; inside one they have no place.
             _ => self.fail("a frame out of its place"),
         }

@@ -120,7 +120,7 @@ impl Session {
 
     fn message_is_next(&self, attachment: Attachment) -> bool {
         let waits = self.binding(attachment).is_some_and(|binding| binding.push.retry_at.is_some());
-        !waits && self.outbox.has_next()
+        !waits && !self.peer_closes && self.outbox.has_next()
     }
 
     fn next_message(&mut self) -> Option<&Frame> {
@@ -136,22 +136,30 @@ impl Session {
         Some(frame)
     }
 
-    /// A receipt that goes by itself, or the close once all before it is acknowledged.
+    /// A receipt that goes by itself, or the close once all before it is acknowledged, or that it waits for room.
     fn receipt_or_close(&mut self, attachment: Attachment) -> Option<Frame> {
         let owed = self.inbox.is_owed() && self.is_welcomed(attachment);
         let binding = self.binding_mut(attachment)?;
         if std::mem::take(&mut binding.ack_due) || owed {
             return Some(Frame::Ack(self.inbox.tell()));
         }
-        let said = binding.close_said;
+        let (said, told) = (binding.close_said, binding.closing_said);
         let greeted = binding.stage == Stage::Attached;
         let Phase::Closing { close, refused, .. } = &self.phase else { return None };
         // Two ends that close at once take nothing more from each other and would wait in vain for receipts:
         // who has seen that says its close right behind its messages, and the answer says what came through.
         let early = *refused || self.config.receipts == Receipts::Absent;
-        let through = self.outbox.is_empty() || (early && self.outbox.is_handed_over());
-        if said || !greeted || !through {
+        let through = self.outbox.is_empty() || self.peer_closes || (early && self.outbox.is_handed_over());
+        if said || !greeted {
             return None;
+        }
+        if !through {
+            // Where the window holds messages back, a peer that closes as well must be told, or neither says more.
+            if told || !self.outbox.is_held_back() {
+                return None;
+            }
+            self.binding_mut(attachment)?.closing_said = true;
+            return Some(Frame::Closing);
         }
         let mut close = close.clone();
         close.detail.received = Some(self.inbox.receipt().received);

@@ -52,6 +52,7 @@ pub(crate) struct Totals {
     pub(crate) restarts: u64,
     pub(crate) jumps: u64,
     pub(crate) duels: u64,
+    pub(crate) crowds: u64,
 }
 
 impl Totals {
@@ -70,12 +71,13 @@ impl Totals {
         self.restarts += other.restarts;
         self.jumps += other.jumps;
         self.duels += other.duels;
+        self.crowds += other.crowds;
     }
 
     pub(crate) fn assert_covered(&self) {
         let counts = [self.delivered, self.replies, self.unknown, self.certain, self.candidates];
         assert!(counts.iter().chain(&self.attached).all(|count| *count > 100), "{self:?}");
-        assert!(self.restarts.min(self.jumps).min(self.duels) > 0, "{self:?}");
+        assert!(self.restarts.min(self.jumps).min(self.duels).min(self.crowds) > 0, "{self:?}");
     }
 }
 

@@ -12,6 +12,9 @@ use super::network::{Event, LinkId, Network, Packet};
 use super::rng::Rng;
 use super::server::Server;
 
+/// So many messages are more than a narrow window has room for, and yet soon through.
+const CROWD: u64 = 7;
+
 /// More events than this, and something spins.
 const MAX_STEPS: u64 = 300_000;
 
@@ -98,6 +101,12 @@ impl World {
         let id = self.client.session.id();
         let entry = self.server.entries.get_mut(&id).expect("the client's session");
         let (ours, theirs) = (self.client.app.who, entry.app.who);
+        if net.rng.chance(500) {
+            // Where the windows are narrow, whoever closes has to wait for room.
+            self.client.app.turn(&mut self.client.session, net, ledger, CROWD);
+            entry.app.turn(&mut entry.session, net, ledger, CROWD);
+            ledger.totals.crowds += u64::from(both);
+        }
         if first == 1 || both {
             entry.app.close(&mut entry.session, net, ledger);
             entry.pump(net, ledger, &self.server.config);

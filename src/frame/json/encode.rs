@@ -15,8 +15,8 @@ pub(in crate::frame) fn encode(frame: &Frame, buffer: &mut BytesMut) {
     buffer.extend_from_slice(frame.tag().as_bytes());
     buffer.extend_from_slice(b"\"");
     match frame {
-        // Encoded above.
-        Frame::Message(_) => {}
+        // Encoded above, or no more than its tag.
+        Frame::Message(_) | Frame::Closing => {}
         Frame::Ack(ack) => {
             push_element(ack.received.value(), buffer);
             if ack.taken != ack.received {
@@ -57,6 +57,7 @@ pub(in crate::frame) fn encode_payload(frame: &Frame, buffer: &mut BytesMut) {
         | Frame::Ping(_)
         | Frame::Pong(_)
         | Frame::AuthOk(_)
+        | Frame::Closing
         | Frame::Close(_) => {}
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn decode(text: &[u8], limits: &Limits) -> Result<Option<Frame>, Deco
         "pong" => Frame::Pong(elements.optional_number()?),
         "auth" => Frame::Auth(Json::copy_checked(elements.next("a token")?)?),
         "auth_ok" => Frame::AuthOk(elements.number()?),
+        "closing" => Frame::Closing,
         "close" => Frame::Close(close(&mut elements)?),
         tag if tag.starts_with("x-") => return Ok(None),
         tag => {

@@ -76,6 +76,64 @@ fn two_ends_that_close_at_once_do_not_wait_for_each_other() {
     }
 }
 
+/// Both ends have more to send than the windows admit.
+fn held_back(kind: TransportKind) -> Ends {
+    let narrow = |config: &mut Config| config.window = window(2);
+    let mut ends = Ends::with(narrow, narrow);
+    ends.meet(kind, Intent::Attach);
+    ends.send_both(6);
+    ends
+}
+
+#[test]
+fn two_ends_that_close_at_once_while_both_are_held_back_do_not_wait_for_each_other() {
+    // Before and after the messages that the windows admit have arrived.
+    for (kind, exchanges, lost) in [(WebSocket, 0, 6), (WebSocket, 2, 4), (Sse, 0, 6), (Sse, 2, 4)] {
+        let mut ends = held_back(kind);
+        for _ in 0..exchanges {
+            ends.up(number(1), kind);
+            ends.later(60);
+            ends.down(number(1));
+        }
+        ends.client.close(ends.now, normal());
+        ends.server.close(ends.now, normal());
+        for _ in 0..4 {
+            ends.up(number(1), kind);
+            ends.later(60);
+            ends.down(number(1));
+        }
+        let ends = [&mut ends.client, &mut ends.server].map(|session| ended(session).unwrap());
+        assert_eq!(ends.map(|end| (end.by, end.undelivered.len())), [(EndedBy::Local, lost); 2], "{kind}");
+    }
+}
+
+#[test]
+fn an_end_that_closes_later_knows_that_its_peer_takes_no_more() {
+    let mut ends = held_back(WebSocket);
+    ends.client.close(ends.now, normal());
+    assert_eq!(tags(&ends.up(number(1), WebSocket)), ["msg", "msg", "closing"]);
+    assert_eq!(seqs(&ends.down(number(1))), [0; 0], "nothing that would be refused is sent");
+    ends.server.close(ends.now, normal());
+    assert_eq!(tags(&ends.down(number(1))).last(), Some(&"close"));
+    assert_eq!(ended(&mut ends.client).unwrap().by, EndedBy::Local);
+}
+
+#[test]
+fn an_end_that_is_held_back_and_closes_waits_for_an_open_peer() {
+    let mut ends = held_back(WebSocket);
+    ends.client.close(ends.now, normal());
+    for round in 0..3 {
+        ends.up(number(1), WebSocket);
+        assert_eq!(delivered(&mut ends.server).len(), 2, "{round}");
+        ends.server.acknowledge(ends.now, 2);
+        ends.later(60);
+        ends.down(number(1));
+    }
+    assert_eq!(tags(&ends.up(number(1), WebSocket)), ["close"]);
+    let end = ended(&mut ends.server).unwrap();
+    assert_eq!((end.by, end.close.detail.received), (EndedBy::Peer, Some(seq(6))));
+}
+
 #[test]
 fn a_close_is_repeated_on_each_attach_and_ends_in_time() {
     let mut ends = Ends::met(WebSocket);
