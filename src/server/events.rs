@@ -3,8 +3,6 @@
 //! It implements `docs/PROTOCOL.md`, "Plain SSE". The token is the session's id and key; with the number of the last
 //! message it is the id of each event, which a browser sends back as `Last-Event-ID`.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
@@ -15,10 +13,11 @@ use crate::frame::{Close, CloseCode, Hello, Scope, Seq, SessionId, SessionKey, T
 use crate::socket::Command;
 use crate::transport::{Extent, Form, PlainEvents, ResponseHead, ResponseStart, Transport, media, response};
 
-use super::answer::{self, Answer};
+use super::answer;
 use super::door::{Arrival, Sort, Visitor};
 use super::registry::Claim;
-use super::{Inner, now, origin, websocket};
+use super::service::Outcome;
+use super::{Inner, now, websocket};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -67,24 +66,16 @@ fn token(session: SessionId, key: &SessionKey) -> String {
 }
 
 impl Inner {
-    /// Answers a `GET` for events.
-    pub(super) fn events(
-        self: Arc<Self>,
-        wish: Wish,
-        visitor: Visitor,
-        from: origin::From,
-    ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
-        Box::pin(async move {
-            let mut answer = match self.open_events(wish, &visitor).await {
-                // Whatever it begins with: an `EventSource` comes back after nothing but 200.
-                Ok(start) => answer::written(start.body, media::EVENT_STREAM),
-                // What passes by itself must not end an `EventSource` for good either.
-                Err(close) if close.code.scope() == Scope::Transport => answer::come_back(&close),
-                Err(close) => websocket::refusal(&close),
-            };
-            answer::share(&mut answer, &from);
-            answer
-        })
+    /// Judges a `GET` for events.
+    pub(super) async fn events(self: Arc<Self>, wish: Wish, visitor: Visitor) -> Outcome {
+        let answer = match self.open_events(wish, &visitor).await {
+            // Whatever it begins with: an `EventSource` comes back after nothing but 200.
+            Ok(start) => answer::written(start.body, media::EVENT_STREAM),
+            // What passes by itself must not end an `EventSource` for good either.
+            Err(close) if close.code.scope() == Scope::Transport => answer::come_back(&close),
+            Err(close) => websocket::refusal(&close),
+        };
+        answer.into()
     }
 
     async fn open_events(self: &Arc<Self>, wish: Wish, visitor: &Visitor) -> Result<ResponseStart, Close> {

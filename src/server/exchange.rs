@@ -1,7 +1,7 @@
 //! `POST`: `hello`, `poll` and `push` in request bodies.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -12,12 +12,13 @@ use crate::frame::{
     Batch, Close, CloseCode, DecodeError, Encoding, Frame, Hello, Limits, Poll, Role, TransportKind,
 };
 use crate::socket::PushAnswer;
-use crate::transport::{Extent, Form, ResponseHead, ResponseStart, response};
+use crate::transport::{Extent, Form, response};
 
+use super::Inner;
 use super::answer::{self, Answer};
 use super::door::{Arrival, Visitor, broken, rest};
 use super::route::{self, StreamForm};
-use super::{Inner, origin};
+use super::service::{Awaited, Outcome};
 
 /// What the headers of a request say about bodies.
 #[derive(Clone, Copy, Debug)]
@@ -36,42 +37,15 @@ impl Bodies {
     }
 }
 
-/// What a request came to.
-enum Outcome {
-    /// Boxed: it is not to take its room in a request that is parked.
-    Answer(Box<Answer>),
-    /// The session writes the answer.
-    Await(ResponseHead, &'static str),
-}
-
 impl Inner {
-    /// Answers a `POST`. What is left of it while it is parked is kept small: most long-polling sessions are one.
-    pub(super) fn exchange<B>(
-        self: Arc<Self>,
-        body: B,
-        bodies: Bodies,
-        visitor: Visitor,
-        from: origin::From,
-    ) -> Pin<Box<dyn Future<Output = Answer> + Send>>
+    /// Judges a `POST`.
+    pub(super) async fn exchange<B>(self: Arc<Self>, body: B, bodies: Bodies, visitor: Visitor) -> Outcome
     where
         B: Body + Send + 'static,
         B::Data: Send,
     {
-        // In a box of its own, which is gone once the request is parked.
-        let judged = Box::pin(self.judge_exchange(body, bodies, visitor));
-        Box::pin(async move {
-            let mut answer = match judged.await {
-                Ok(Outcome::Answer(answer)) => *answer,
-                Ok(Outcome::Await(head, media)) => match head.await {
-                    // No stream begins: the close is one answer, with its status.
-                    ResponseStart { close: Some(close), .. } => answer::close(&close, bodies.answer),
-                    ResponseStart { body, .. } => answer::written(body, media),
-                },
-                Err(close) => answer::close(&close, bodies.answer),
-            };
-            answer::share(&mut answer, &from);
-            answer
-        })
+        let judged = self.judge_exchange(body, bodies, visitor).await;
+        judged.unwrap_or_else(|close| answer::close(&close, bodies.answer).into())
     }
 
     async fn judge_exchange<B>(
@@ -92,7 +66,7 @@ impl Inner {
         let _place = self.place()?;
         let read = read(body, limits.max_batch_bytes);
         let Ok(bytes) = tokio::time::timeout(self.settings.body_deadline, read).await else {
-            return Ok(Outcome::Answer(Box::new(answer::late())));
+            return Ok(answer::late().into());
         };
         let bytes = bytes?;
         let mut batch = Batch::new(bytes, encoding, Role::Client, limits).map_err(|error| error.close())?;
@@ -110,7 +84,7 @@ impl Inner {
                     PushAnswer::Ack(ack) => answer::frame(StatusCode::OK, encoding, &Frame::Ack(ack)),
                     PushAnswer::Close(close) => answer::close(&close, encoding),
                 };
-                Ok(Outcome::Answer(Box::new(answered)))
+                Ok(answered.into())
             }
             _ => Err(broken("the first frame is not hello, poll or push")),
         }
@@ -141,7 +115,7 @@ impl Inner {
         let (transport, head) = response(hello.transport, form, extent, self.settings.session.limits);
         let arrival = Arrival { hello, transport: Box::new(transport), behind };
         match self.let_in(visitor, super::door::Sort::Full, arrival).await {
-            Ok(()) => Ok(Outcome::Await(head, media)),
+            Ok(()) => Ok(Outcome::Await(Awaited { head, media, encoding: bodies.answer })),
             Err(refused) => Err(refused.close),
         }
     }
@@ -162,7 +136,7 @@ impl Inner {
         let media = form.content_type();
         let (transport, head) = response(TransportKind::LongPolling, form, Extent::Answer, limits);
         self.deliver_poll(poll, Box::new(transport))?;
-        Ok(Outcome::Await(head, media))
+        Ok(Outcome::Await(Awaited { head, media, encoding }))
     }
 }
 

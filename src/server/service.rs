@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
-use crate::frame::{Close, CloseCode};
+use crate::frame::{Close, CloseCode, Encoding};
+use crate::transport::{ResponseHead, ResponseStart};
 
 use super::answer::{self, Answer, AnswerBody};
 use super::auth::Presented;
@@ -30,8 +31,52 @@ pub struct Service {
 }
 
 /// An answer on its way.
+///
+/// What is left of a request while it is parked is kept small: most long-polling sessions are one.
 #[must_use = "a future does nothing unless polled"]
-pub struct Answering(Pin<Box<dyn Future<Output = Answer> + Send>>);
+pub struct Answering {
+    stage: Stage,
+    from: origin::From,
+}
+
+enum Stage {
+    Judging(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+    Judged(Outcome),
+}
+
+/// What a request came to.
+pub(super) enum Outcome {
+    /// Boxed: it is not to take its room in a request that is parked. None once it was taken.
+    Answer(Option<Box<Answer>>),
+    /// The session writes the answer.
+    Await(Awaited),
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(Some(Box::new(answer)))
+    }
+}
+
+/// An answer that a session writes.
+pub(super) struct Awaited {
+    pub(super) head: ResponseHead,
+    pub(super) media: &'static str,
+    /// Of the close that may come instead.
+    pub(super) encoding: Encoding,
+}
+
+impl Future for Awaited {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        Pin::new(&mut self.head).poll(cx).map(|start| match start {
+            // No stream begins: the close is one answer, with its status.
+            ResponseStart { close: Some(close), .. } => answer::close(&close, self.encoding),
+            ResponseStart { body, .. } => answer::written(body, self.media),
+        })
+    }
+}
 
 impl std::fmt::Debug for Answering {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,8 +87,25 @@ impl std::fmt::Debug for Answering {
 impl Future for Answering {
     type Output = Result<Response<AnswerBody>, Infallible>;
 
+    /// Polled again after it was ready, it stays pending.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx).map(Ok)
+        let this = &mut *self;
+        let outcome = match &mut this.stage {
+            Stage::Judged(outcome) => outcome,
+            Stage::Judging(judging) => {
+                this.stage = Stage::Judged(ready!(judging.as_mut().poll(cx)));
+                return self.poll(cx);
+            }
+        };
+        let mut answer = match outcome {
+            Outcome::Await(awaited) => ready!(Pin::new(awaited).poll(cx)),
+            Outcome::Answer(answer) => match answer.take() {
+                Some(answer) => *answer,
+                None => return Poll::Pending,
+            },
+        };
+        answer::share(&mut answer, &this.from);
+        Poll::Ready(Ok(answer))
     }
 }
 
@@ -105,14 +167,14 @@ impl Service {
             Next::Answer(websocket::refusal(&close))
         });
         let server = Arc::clone(&self.server);
-        Answering(match next {
-            Next::Answer(mut answer) => {
-                answer::share(&mut answer, &from);
-                Box::pin(std::future::ready(answer))
+        let stage = match next {
+            Next::Answer(answer) => Stage::Judged(answer.into()),
+            Next::Exchange(bodies, visitor) => {
+                Stage::Judging(Box::pin(server.exchange(body, bodies, visitor)))
             }
-            Next::Exchange(bodies, visitor) => server.exchange(body, bodies, visitor, from),
-            Next::Events(wish, visitor) => server.events(wish, visitor, from),
-        })
+            Next::Events(wish, visitor) => Stage::Judging(Box::pin(server.events(wish, visitor))),
+        };
+        Answering { stage, from }
     }
 
     fn judge(
