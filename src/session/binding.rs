@@ -1,10 +1,10 @@
 //! One attachment's transport as the session sees it: how far its greeting is, and what it owes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::frame::{Attachment, Frame, Role, TransportKind};
 
-use super::later;
+use super::{Moment, later};
 
 /// How far an attachment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub(super) struct Binding {
     /// Whether its `hello` only introduced it.
     pub(super) candidate: bool,
     /// When the stage must have been left, or (client) the path have been proved.
-    pub(super) until: Option<Instant>,
+    pub(super) until: Option<Moment>,
     /// When something last proved that the path lives.
-    pub(super) heard_at: Instant,
+    pub(super) heard_at: Moment,
     /// Server: when to ping next; none where polls are the heartbeat.
-    pub(super) ping_at: Option<Instant>,
+    pub(super) ping_at: Option<Moment>,
     /// The number of the latest ping.
     pub(super) ping: u64,
     pub(super) ping_due: bool,
@@ -54,9 +54,9 @@ pub(super) struct Binding {
     /// Server, long-polling: whether a request is open to be answered. Client: whether a poll is open.
     pub(super) poll_open: bool,
     /// Server, long-polling: when the open poll is answered, frames or not. Client: when the next may go.
-    pub(super) poll_at: Option<Instant>,
+    pub(super) poll_at: Option<Moment>,
     /// Client: when the open poll began.
-    pub(super) polled_at: Instant,
+    pub(super) polled_at: Moment,
     /// Client, long-polling: whether the open poll has brought anything besides receipts that were known.
     pub(super) poll_fruitful: bool,
     /// Client: whether the path was proved to carry both ways.
@@ -71,11 +71,11 @@ pub(super) struct PushState {
     pub(super) acked: u64,
     pub(super) fruitless: u32,
     pub(super) unanswered: u32,
-    pub(super) retry_at: Option<Instant>,
+    pub(super) retry_at: Option<Moment>,
 }
 
 impl Binding {
-    pub(super) fn new(attachment: Attachment, transport: TransportKind, stage: Stage, now: Instant) -> Self {
+    pub(super) fn new(attachment: Attachment, transport: TransportKind, stage: Stage, now: Moment) -> Self {
         Self {
             attachment,
             transport,
@@ -123,7 +123,7 @@ impl Binding {
     }
 
     /// When it is given up unless something is heard; none while something else sets the time.
-    pub(super) fn silent_at(&self, role: Role, patience: Duration) -> Option<Instant> {
+    pub(super) fn silent_at(&self, role: Role, patience: Duration) -> Option<Moment> {
         match (role, self.stage) {
             (Role::Server, Stage::Introduced) | (Role::Client, Stage::Greeting | Stage::Introduced) => None,
             (Role::Server, _) if self.is_polling() && self.poll_open => None,

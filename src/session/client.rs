@@ -9,7 +9,7 @@ use crate::frame::{
 };
 
 use super::binding::{Binding, Stage};
-use super::{Config, DetachReason, EndedBy, Event, Phase, Session, Via, later};
+use super::{Config, DetachReason, EndedBy, Event, Moment, Phase, Session, Via, later};
 
 /// What a client wants of a transport that it introduces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl Session {
         if !binding.is_polling() || !binding.poll_open {
             return;
         }
-        let early = now.saturating_duration_since(binding.polled_at) < (hold / 2).max(EMPTY_POLL_PAUSE);
+        let early = now.since(binding.polled_at) < (hold / 2).max(EMPTY_POLL_PAUSE);
         if early && binding.proved && !binding.poll_fruitful {
             binding.poll_at = Some(later(now, EMPTY_POLL_PAUSE));
         }
@@ -219,7 +219,7 @@ impl Session {
         })
     }
 
-    pub(super) fn handle_welcome(&mut self, now: Instant, attachment: Attachment, welcome: &Welcome) {
+    pub(super) fn handle_welcome(&mut self, now: Moment, attachment: Attachment, welcome: &Welcome) {
         let Some(binding) = self.binding(attachment) else { return };
         if binding.stage != Stage::Greeting {
             return;
@@ -254,7 +254,7 @@ impl Session {
     }
 
     /// Goes on after a `welcome`: proves the path, and attaches if that is still to be said.
-    fn greet(&mut self, now: Instant, attachment: Attachment, resumed: bool) {
+    fn greet(&mut self, now: Moment, attachment: Attachment, resumed: bool) {
         let prove_by = later(now, self.config.prove_within);
         let nothing_carries = self.carrier().is_none();
         let Some(binding) = self.binding_mut(attachment) else { return };
@@ -280,7 +280,7 @@ impl Session {
         }
     }
 
-    fn say_attach(&mut self, now: Instant, attachment: Attachment) {
+    fn say_attach(&mut self, now: Moment, attachment: Attachment) {
         if self.current.is_some_and(|current| current > attachment) {
             return self.detach(attachment, DetachReason::Superseded, None);
         }
@@ -295,13 +295,7 @@ impl Session {
         }
     }
 
-    pub(super) fn handle_pong(
-        &mut self,
-        now: Instant,
-        attachment: Attachment,
-        via: Via,
-        number: Option<u64>,
-    ) {
+    pub(super) fn handle_pong(&mut self, now: Moment, attachment: Attachment, via: Via, number: Option<u64>) {
         if self.role == Role::Server || via != Via::Carrier {
             return;
         }

@@ -1,11 +1,11 @@
 //! The receive cursor: in order, once; finds repeats and gaps; decides when a receipt is owed.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::frame::{Ack, Seq, Window};
 
-use super::later;
+use super::{Moment, later};
 
 /// What a message's number says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +34,10 @@ pub(super) struct Inbox {
     received_untold: u64,
     taken_untold: u64,
     window: Window,
-    /// What is taken at most: the window, or more where the peer cannot know it yet.
-    capacity: Window,
     /// The largest message that the peer may send.
     max_message: u64,
     /// When a receipt must go by itself at the latest.
-    due: Option<Instant>,
+    due: Option<Moment>,
     /// It is due.
     overdue: bool,
     /// What was told may have been lost: it rides on what goes next.
@@ -47,7 +45,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(window: Window, capacity: Window, max_message: u64) -> Self {
+    pub(super) fn new(window: Window, max_message: u64) -> Self {
         Self {
             received: Seq::ZERO,
             taken: Seq::ZERO,
@@ -57,7 +55,6 @@ impl Inbox {
             received_untold: 0,
             taken_untold: 0,
             window,
-            capacity,
             max_message,
             due: None,
             overdue: false,
@@ -73,8 +70,9 @@ impl Inbox {
         self.max_message = bytes;
     }
 
-    /// Judges a message by its number and, if it is the next one, counts it as received.
-    pub(super) fn accept(&mut self, seq: Seq, size: u64, takes_itself: bool) -> Arrival {
+    /// Judges a message by its number and, if it is the next one, counts it as received. `capacity` is what is held
+    /// at most: the window, or more where the peer cannot know it yet.
+    pub(super) fn accept(&mut self, seq: Seq, size: u64, takes_itself: bool, capacity: Window) -> Arrival {
         if seq <= self.received {
             // The peer repeats: it may not know what it was told.
             self.forget_told();
@@ -84,8 +82,7 @@ impl Inbox {
             return Arrival::Gap;
         }
         let count = self.received.since(self.taken);
-        let within = count < u64::from(self.capacity.messages)
-            && self.held.saturating_add(size) <= self.capacity.bytes;
+        let within = count < u64::from(capacity.messages) && self.held.saturating_add(size) <= capacity.bytes;
         if count > 0 && !within {
             return Arrival::Flood;
         }
@@ -153,7 +150,7 @@ impl Inbox {
     }
 
     /// Sets the time by which a receipt goes by itself, if one is worth it and none is set.
-    pub(super) fn arm(&mut self, now: Instant, delay: Duration) {
+    pub(super) fn arm(&mut self, now: Moment, delay: Duration) {
         let worth =
             self.received > self.told.received || (self.taken > self.told.taken && self.is_pressing());
         if worth && self.due.is_none() && !self.overdue {
@@ -161,11 +158,11 @@ impl Inbox {
         }
     }
 
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Moment> {
         self.due
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Moment) {
         if self.due.is_some_and(|due| due <= now) {
             self.due = None;
             self.overdue = true;

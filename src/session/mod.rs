@@ -19,6 +19,7 @@ mod client;
 mod config;
 mod event;
 mod inbox;
+mod moment;
 mod outbox;
 mod receive;
 mod server;
@@ -44,6 +45,8 @@ use client::ClientSide;
 pub use client::Intent;
 pub use config::{Config, InvalidConfig, Receipts};
 pub use event::{DetachReason, Ended, EndedBy, Event, Ticket, Undelivered};
+use moment::{Moment, later};
+use server::Grant;
 pub use server::{Greeting, Return};
 
 /// By which way a frame came.
@@ -85,19 +88,15 @@ enum Phase {
     /// `close` was called: what was accepted is still delivered, then the close is said, until answered.
     Closing {
         close: Close,
-        until: Instant,
+        until: Moment,
         /// A message of the peer was not taken any more: if it closes too, it waits for a receipt in vain.
         refused: bool,
     },
     /// Over. The close is said on each transport that still comes.
     Ended {
         close: Close,
+        at: Moment,
     },
-}
-
-/// The time so much later. Nothing here waits longer than a day, and no time is beyond what can be told.
-fn later(now: Instant, wait: Duration) -> Instant {
-    now.checked_add(wait.min(Duration::from_secs(86_400))).unwrap_or(now)
 }
 
 /// One end of a session: a sans-IO state machine, the same type for both roles.
@@ -121,8 +120,9 @@ pub struct Session {
     /// What only a client keeps.
     client: Option<Box<ClientSide>>,
     epoch: Option<Epoch>,
+    began: Instant,
     /// The latest time seen.
-    now: Instant,
+    now: Moment,
     /// The live attachments: one that carries or did, and candidates.
     bindings: Vec<Binding>,
     /// The highest attachment that was attached (server), or that was attached or tried to be (client).
@@ -132,23 +132,20 @@ pub struct Session {
     /// Requests without an answer yet, by number.
     requests: BTreeMap<Seq, Ticket>,
     /// Requests accepted and without an answer yet, numbered or not.
-    open_requests: usize,
+    open_requests: u32,
     phase: Phase,
     /// Whether a transport ever carried it (server), or a `welcome` ever came (client).
     was_attached: bool,
     /// Server: what the `welcome` of the current attachment says of it; a repeated `hello` gets the same.
     resumed: bool,
     /// Server: since when nothing carries it. Client: since when a `hello` with messages is unanswered.
-    waiting_since: Option<Instant>,
+    waiting_since: Option<Moment>,
     heartbeat: Duration,
     /// The largest message that the peer takes.
     max_message: u64,
-    /// Server: a token to confirm.
-    auth_ok_due: Option<u64>,
-    /// Server: when the token runs out, and whether one has.
-    auth_until: Option<Instant>,
-    auth_expired: bool,
-    move_due: Option<Move>,
+    /// Server: what is known of the client's token, if it matters.
+    grant: Option<Box<Grant>>,
+    move_due: Option<Box<Move>>,
     /// The peer closes, and takes no more messages.
     peer_closes: bool,
     events: VecDeque<Event>,
@@ -164,11 +161,12 @@ impl Session {
             id,
             client: None,
             epoch: None,
-            now,
+            began: now,
+            now: Moment::BEGIN,
             bindings: Vec::with_capacity(1),
             current: None,
             outbox: Outbox::new(config.early_window),
-            inbox: Inbox::new(config.window, config.receivable(role), max_message),
+            inbox: Inbox::new(config.window, max_message),
             requests: BTreeMap::new(),
             open_requests: 0,
             phase: Phase::Open,
@@ -177,9 +175,7 @@ impl Session {
             waiting_since: None,
             heartbeat: config.heartbeat.max(Duration::from_millis(1)),
             max_message,
-            auth_ok_due: None,
-            auth_until: None,
-            auth_expired: false,
+            grant: None,
             move_due: None,
             peer_closes: false,
             events: VecDeque::with_capacity(1),
@@ -251,7 +247,15 @@ impl Session {
     /// How it ended.
     pub fn end(&self) -> Option<&Close> {
         match &self.phase {
-            Phase::Ended { close } => Some(close),
+            Phase::Ended { close, .. } => Some(close),
+            _ => None,
+        }
+    }
+
+    /// When it ended.
+    pub fn ended_at(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Ended { at, .. } => at.instant(self.began),
             _ => None,
         }
     }
@@ -301,7 +305,7 @@ impl Session {
             return Err(SendError::Full);
         }
         if kind == MessageKind::Request {
-            if self.open_requests >= self.config.max_requests {
+            if self.open_requests as usize >= self.config.max_requests {
                 return Err(SendError::TooManyRequests);
             }
             self.open_requests += 1;
@@ -439,8 +443,8 @@ impl Session {
     // What both roles share.
 
     /// Time never goes back.
-    fn tick(&mut self, now: Instant) -> Instant {
-        self.now = self.now.max(now);
+    fn tick(&mut self, now: Instant) -> Moment {
+        self.now = self.now.max(Moment::new(self.began, now));
         self.now
     }
 
@@ -500,7 +504,7 @@ impl Session {
             return;
         }
         close.detail.received = Some(self.inbox.receipt().received);
-        self.phase = Phase::Ended { close: close.clone() };
+        self.phase = Phase::Ended { close: close.clone(), at: self.now };
         self.requests.clear();
         self.open_requests = 0;
         let undelivered = self.outbox.drain();

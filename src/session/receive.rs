@@ -1,14 +1,12 @@
 //! What the frames of the peer mean, once it is clear that they may be heard.
 
-use std::time::Instant;
-
 use crate::frame::{
     Ack, Attachment, Close, CloseCode, Frame, Message, MessageKind, Role, Scope, Seq, TransportKind,
 };
 
 use super::binding::Stage;
 use super::inbox::Arrival;
-use super::{DetachReason, EndedBy, Event, Phase, Session, Via};
+use super::{DetachReason, EndedBy, Event, Moment, Phase, Session, Via};
 
 impl Session {
     /// Notes what a frame proves about the path it came by. False: the frame came where none may.
@@ -54,7 +52,8 @@ impl Session {
             return self
                 .finish(Close::new(CloseCode::TooLarge, "a message beyond the limit"), EndedBy::Local);
         }
-        match self.inbox.accept(message.seq, size, message.kind.is_answer()) {
+        let capacity = self.config.receivable(self.role);
+        match self.inbox.accept(message.seq, size, message.kind.is_answer(), capacity) {
             Arrival::Next => self.deliver(message),
             Arrival::Repeat => {}
             Arrival::Gap if via == Via::Carrier => self.detach(attachment, DetachReason::Gap, None),
@@ -151,7 +150,7 @@ impl Session {
         }
     }
 
-    pub(super) fn handle_control(&mut self, now: Instant, attachment: Attachment, via: Via, frame: Frame) {
+    pub(super) fn handle_control(&mut self, now: Moment, attachment: Attachment, via: Via, frame: Frame) {
         match frame {
             Frame::Ping(number) => {
                 if let Some(binding) = self.binding_mut(attachment) {

@@ -10,7 +10,7 @@ use crate::frame::{
 };
 
 use super::binding::{Binding, Stage};
-use super::{Config, DetachReason, Event, Session, later};
+use super::{Config, DetachReason, Event, Moment, Session, later};
 
 /// How many candidates may wait at once; one more ends the oldest.
 const MAX_CANDIDATES: usize = 2;
@@ -36,11 +36,23 @@ pub struct Return {
     pub lost: bool,
 }
 
+/// What a server knows of a client's token.
+#[derive(Debug, Default)]
+pub(super) struct Grant {
+    /// When it runs out.
+    until: Option<Moment>,
+    /// It has run out.
+    is_over: bool,
+    /// It is fresh, and that is to be said: for how many milliseconds it holds.
+    pub(super) confirm: Option<u64>,
+}
+
 impl Session {
     /// The server end of a new session; [`Session::handle_hello`] with the client's first `hello` comes next.
     /// The epoch must come from a random generator.
     pub fn server(config: Arc<Config>, id: SessionId, epoch: Epoch, now: Instant) -> Self {
-        Self { epoch: Some(epoch), waiting_since: Some(now), ..Self::new(Role::Server, config, id, now) }
+        let new = Self::new(Role::Server, config, id, now);
+        Self { epoch: Some(epoch), waiting_since: Some(new.now), ..new }
     }
 
     /// Judges a `hello` whose key was checked, and binds its transport.
@@ -156,7 +168,7 @@ impl Session {
 
     /// Confirms a fresh token; it runs out in so many milliseconds (0: no matter).
     pub fn accept_auth(&mut self, now: Instant, expires_ms: u64) {
-        self.auth_ok_due = Some(expires_ms);
+        self.grant.get_or_insert_default().confirm = Some(expires_ms);
         self.grant(now, (expires_ms > 0).then(|| Duration::from_millis(expires_ms)));
     }
 
@@ -168,21 +180,30 @@ impl Session {
         if self.role == Role::Client {
             return;
         }
-        self.auth_until = expires.and_then(|expires| now.checked_add(expires));
-        self.auth_expired = false;
+        let until = expires.map(|expires| now.plus(expires));
+        if until.is_some() || self.grant.is_some() {
+            let grant = self.grant.get_or_insert_default();
+            (grant.until, grant.is_over) = (until, false);
+        }
+    }
+
+    pub(super) fn granted_until(&self) -> Option<Moment> {
+        self.grant.as_ref().and_then(|grant| grant.until)
     }
 
     /// The close that answers whatever is no `hello`, once the token has run out.
     pub fn expiry(&self) -> Option<Close> {
-        self.auth_expired.then(|| Close::new(CloseCode::AuthExpired, "the token has run out"))
+        let over = self.grant.as_ref().is_some_and(|grant| grant.is_over);
+        over.then(|| Close::new(CloseCode::AuthExpired, "the token has run out"))
     }
 
     /// Ends all transports when the token has run out.
-    pub(super) fn check_expiry(&mut self, now: Instant) {
-        if self.auth_until.is_none_or(|until| until > now) {
+    pub(super) fn check_expiry(&mut self, now: Moment) {
+        let Some(grant) = self.grant.as_mut().filter(|grant| grant.until.is_some_and(|until| until <= now))
+        else {
             return;
-        }
-        (self.auth_until, self.auth_expired) = (None, true);
+        };
+        (grant.until, grant.is_over) = (None, true);
         let Some(close) = self.expiry() else { return };
         while let Some(attachment) = self.bindings.first().map(|binding| binding.attachment) {
             self.detach(attachment, DetachReason::Closed(close.clone()), Some(close.clone()));
@@ -191,7 +212,7 @@ impl Session {
 
     /// Asks the client to come back on another transport, or elsewhere.
     pub fn ask_move(&mut self, ask: Move) {
-        self.move_due = Some(ask);
+        self.move_due = Some(Box::new(ask));
     }
 
     /// Why nothing attaches to this session at all.
@@ -205,7 +226,7 @@ impl Session {
         self.end().cloned()
     }
 
-    pub(super) fn handle_attach(&mut self, now: Instant, attachment: Attachment, attach: Attach) {
+    pub(super) fn handle_attach(&mut self, now: Moment, attachment: Attachment, attach: Attach) {
         let ack = Ack { received: attach.received, taken: attach.taken.unwrap_or(attach.received) };
         if self.outbox.acknowledge(ack).is_err() {
             return self.fail("an attach that acknowledges what was never sent");
@@ -222,7 +243,7 @@ impl Session {
     }
 
     /// Makes an attachment the one that carries, fences all lower ones, and replays.
-    fn attach(&mut self, now: Instant, attachment: Attachment, transport: TransportKind) {
+    fn attach(&mut self, now: Moment, attachment: Attachment, transport: TransportKind) {
         if self.current != Some(attachment) {
             self.resumed = self.was_attached;
         }
@@ -241,7 +262,7 @@ impl Session {
         self.events.push_back(Event::Attached { attachment, transport, resumed });
     }
 
-    fn introduce_candidate(&mut self, now: Instant, attachment: Attachment, transport: TransportKind) {
+    fn introduce_candidate(&mut self, now: Moment, attachment: Attachment, transport: TransportKind) {
         self.bindings.retain(|binding| binding.attachment != attachment);
         let candidates = self.bindings.iter().filter(|binding| binding.stage == Stage::Introduced);
         let oldest = candidates.clone().map(|binding| binding.attachment).min();
@@ -272,7 +293,7 @@ impl Session {
             max_message_bytes: self.config.limits.max_message_bytes as u64,
             max_batch_bytes: self.config.limits.max_batch_bytes as u64,
             transports: self.config.transports.clone(),
-            auth_expires_ms: self.auth_until.map(|until| millis(until.saturating_duration_since(self.now))),
+            auth_expires_ms: self.granted_until().map(|until| millis(until.since(self.now))),
         })
     }
 }

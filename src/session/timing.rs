@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::frame::{Attachment, Close, CloseCode, Role};
 
 use super::binding::Stage;
-use super::{DetachReason, EndedBy, Phase, Receipts, Session, later};
+use super::{DetachReason, EndedBy, Moment, Phase, Receipts, Session, later};
 
 impl Session {
     /// How long an attachment may be silent: the heartbeat and half of it as grace.
@@ -19,7 +19,7 @@ impl Session {
     }
 
     /// When the session gives up waiting for a transport.
-    fn abandoned_at(&self) -> Option<Instant> {
+    fn abandoned_at(&self) -> Option<Moment> {
         let since = self.waiting_since?;
         let patience = match (self.role, self.was_attached) {
             (Role::Client, _) => self.config.unanswered_within,
@@ -49,7 +49,8 @@ impl Session {
             Phase::Closing { until, .. } => Some(*until),
             _ => None,
         };
-        of_bindings.chain([closing, self.inbox.due(), self.abandoned_at(), self.auth_until]).flatten().min()
+        let others = [closing, self.inbox.due(), self.abandoned_at(), self.granted_until()];
+        of_bindings.chain(others).flatten().min().and_then(|due| due.instant(self.began))
     }
 
     /// Acts on what is due.
@@ -70,7 +71,7 @@ impl Session {
         }
     }
 
-    fn handle_deadlines(&mut self, now: Instant) {
+    fn handle_deadlines(&mut self, now: Moment) {
         let (role, patience, heartbeat) = (self.role, self.patience(), self.heartbeat);
         let silences = self.expects_answers();
         let mut lost: Vec<(Attachment, DetachReason)> = Vec::new();
@@ -111,7 +112,7 @@ impl Session {
     }
 
     /// Gives up waiting for a transport, if that was long enough.
-    pub(super) fn abandon_if_due(&mut self, now: Instant) {
+    pub(super) fn abandon_if_due(&mut self, now: Moment) {
         if self.is_ended() || self.abandoned_at().is_none_or(|at| at > now) {
             return;
         }

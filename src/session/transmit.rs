@@ -54,7 +54,7 @@ impl Session {
 
     /// The close of a session that is over: once on each transport.
     fn parting(&mut self, attachment: Attachment) -> Option<Frame> {
-        let Phase::Ended { close } = &self.phase else { return None };
+        let Phase::Ended { close, .. } = &self.phase else { return None };
         let frame = Frame::Close(close.clone());
         let binding = self.binding_mut(attachment).filter(|binding| !binding.close_said)?;
         binding.close_said = true;
@@ -105,8 +105,8 @@ impl Session {
         match &mut self.client {
             Some(client) => client.say_token().map(Frame::Auth),
             None => {
-                let confirmed = self.auth_ok_due.take().map(Frame::AuthOk);
-                confirmed.or_else(|| self.move_due.take().map(Frame::Move))
+                let confirmed = self.grant.as_mut().and_then(|grant| grant.confirm.take()).map(Frame::AuthOk);
+                confirmed.or_else(|| self.move_due.take().map(|ask| Frame::Move(*ask)))
             }
         }
     }

@@ -5,7 +5,7 @@
 //! unlocking.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -188,7 +188,7 @@ pub(super) struct Inner {
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
     /// Messages that the application took since the driver last looked.
-    taken: AtomicU64,
+    taken: AtomicU32,
     /// Whether each message that is taken matters to the peer now.
     pressing: AtomicBool,
     pub(super) principal: Option<Principal>,
@@ -229,7 +229,7 @@ impl Shared {
             // The session drops the oldest instead.
             Receipts::Absent => Window { messages: u32::MAX, bytes: u64::MAX },
         };
-        let (taken, pressing) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (taken, pressing) = (AtomicU32::new(0), AtomicBool::new(false));
         Arc::new(Self { inner: Mutex::new(inner), taken, pressing, principal, bound, patience })
     }
 
@@ -251,12 +251,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn count_taken(&self, count: u64) {
+    pub(super) fn count_taken(&self, count: u32) {
         self.taken.fetch_add(count, Ordering::SeqCst);
     }
 
     /// Takes the count of messages that were taken.
-    pub(super) fn collect_taken(&self) -> u64 {
+    pub(super) fn collect_taken(&self) -> u32 {
         match self.taken.load(Ordering::SeqCst) {
             0 => 0,
             _ => self.taken.swap(0, Ordering::SeqCst),

@@ -49,8 +49,13 @@ impl Waiter {
 }
 
 /// All who wait on one session. What is bounded by the send buffer and the number of requests bounds it.
+///
+/// Many sessions never have one.
 #[derive(Debug, Default)]
-pub(super) struct Waiters {
+pub(super) struct Waiters(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
     /// In the order of the tickets.
     receipts: VecDeque<(Ticket, Waiter)>,
     replies: BTreeMap<Ticket, Waiter>,
@@ -58,18 +63,20 @@ pub(super) struct Waiters {
 
 impl Waiters {
     pub(super) fn add(&mut self, ticket: Ticket, waiter: Waiter) {
+        let waiting = self.0.get_or_insert_default();
         match waiter {
-            Waiter::Receipt(_) => self.receipts.push_back((ticket, waiter)),
+            Waiter::Receipt(_) => waiting.receipts.push_back((ticket, waiter)),
             Waiter::Reply(_) => {
-                self.replies.insert(ticket, waiter);
+                waiting.replies.insert(ticket, waiter);
             }
         }
     }
 
     /// The messages up to `acked` have been received.
     pub(super) fn settle(&mut self, acked: Ticket) {
-        while self.receipts.front().is_some_and(|(ticket, _)| *ticket <= acked) {
-            if let Some((_, Waiter::Receipt(waiter))) = self.receipts.pop_front() {
+        let Some(waiting) = &mut self.0 else { return };
+        while waiting.receipts.front().is_some_and(|(ticket, _)| *ticket <= acked) {
+            if let Some((_, Waiter::Receipt(waiter))) = waiting.receipts.pop_front() {
                 let _ = waiter.send(Ok(()));
             }
         }
@@ -77,7 +84,8 @@ impl Waiters {
 
     /// A request was answered: by a reply or, as `Err`, a failure.
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Result<Body, Body>) {
-        let Some(Waiter::Reply(waiter)) = self.replies.remove(&ticket) else { return };
+        let asked = self.0.as_mut().and_then(|waiting| waiting.replies.remove(&ticket));
+        let Some(Waiter::Reply(waiter)) = asked else { return };
         let answer = answer.map_err(|body| {
             let failure = body.to::<serde_json::Value>().unwrap_or_default();
             let text = |field: &str| {
@@ -90,17 +98,19 @@ impl Waiters {
 
     /// Takes who waits for one message.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Waiter> {
-        let at = self.receipts.iter().position(|(waiting, _)| *waiting == ticket);
-        let receipt = at.and_then(|at| self.receipts.remove(at)).map(|(_, waiter)| waiter);
-        receipt.or_else(|| self.replies.remove(&ticket))
+        let waiting = self.0.as_mut()?;
+        let at = waiting.receipts.iter().position(|(of, _)| *of == ticket);
+        let receipt = at.and_then(|at| waiting.receipts.remove(at)).map(|(_, waiter)| waiter);
+        receipt.or_else(|| waiting.replies.remove(&ticket))
     }
 
     /// The session has ended: nobody who still waits gets what they wait for.
     pub(super) fn fail(&mut self, ended: &Ended) {
-        for (ticket, waiter) in std::mem::take(&mut self.receipts) {
+        let Some(waiting) = self.0.take() else { return };
+        for (ticket, waiter) in waiting.receipts {
             let lost = ended.undelivered.iter().find(|message| message.ticket == ticket);
             waiter.fail(lost.is_none_or(|message| message.is_unknown()));
         }
-        std::mem::take(&mut self.replies).into_values().for_each(|waiter| waiter.fail(true));
+        waiting.replies.into_values().for_each(|waiter| waiter.fail(true));
     }
 }

@@ -31,7 +31,7 @@ impl Driver {
             let stale = taken.min(self.stale);
             self.stale -= stale;
             self.handed = self.handed.saturating_sub(taken);
-            self.session.acknowledge(now, taken - stale);
+            self.session.acknowledge(now, u64::from(taken - stale));
         }
         if let Some(close) = close {
             self.session.close(now, close);
@@ -71,8 +71,9 @@ impl Driver {
         let mut inner = self.shared.lock();
         if inner.abandoned {
             // Nobody receives: what still comes counts as taken.
-            let messages = self.incoming.iter().filter(|incoming| matches!(incoming, Incoming::Message(_)));
-            self.shared.count_taken(messages.count() as u64);
+            for incoming in &self.incoming {
+                self.shared.count_taken(u32::from(matches!(incoming, Incoming::Message(_))));
+            }
             self.incoming.clear();
         } else if !self.incoming.is_empty() {
             if inner.incoming.is_empty() {

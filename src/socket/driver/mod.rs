@@ -60,7 +60,7 @@ pub(crate) fn launch(
         state: State::Connecting,
         ended: None,
         said_close: false,
-        linger_until: None,
+        lingers: false,
         sleep: None,
     };
     (shared, driver)
@@ -85,15 +85,16 @@ pub(crate) struct Driver {
     incoming: VecDeque<Incoming>,
     /// Messages that the application has not taken, and how many of them a session before this one brought: taking
     /// those opens no window of this one.
-    handed: u64,
-    stale: u64,
+    handed: u32,
+    stale: u32,
     /// Who waits for receipts and replies.
     waiters: Waiters,
     state: State,
     ended: Option<Box<Ended>>,
     /// Whether the session's close was written to a carrier.
     said_close: bool,
-    linger_until: Option<Instant>,
+    /// Whether the close waits for a carrier that may still come.
+    lingers: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -250,9 +251,8 @@ impl Driver {
             self.waiters.fail(&ended);
             self.state = State::Closed { close: ended.close.clone() };
             // A client that nothing carries has nobody to tell.
-            let lingers =
+            self.lingers =
                 ended.by == EndedBy::Local && !self.said_close && self.session.role() == Role::Server;
-            self.linger_until = lingers.then(|| now + self.session.config().close_timeout);
             self.ended = Some(Box::new(ended));
             return;
         };
@@ -284,7 +284,7 @@ impl Driver {
 
     /// Sets the timer. False: what is due has come already.
     fn arm(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        let deadlines = [self.session.poll_timeout(), self.carriers.deadline(), self.linger_until];
+        let deadlines = [self.session.poll_timeout(), self.carriers.deadline(), self.linger_until()];
         let Some(due) = deadlines.into_iter().flatten().min() else { return true };
         if due <= now {
             return false;
@@ -303,11 +303,17 @@ impl Driver {
         false
     }
 
+    /// Until when a close that was not said waits for a carrier.
+    fn linger_until(&self) -> Option<Instant> {
+        let ended_at = self.session.ended_at().filter(|_| self.lingers)?;
+        Some(ended_at + self.session.config().close_timeout)
+    }
+
     /// Whether the session has ended and all has been said.
     fn is_over(&mut self, now: Instant) -> bool {
         if !self.session.is_ended() || self.carriers.len() > 0 || self.carriers.is_leaving() {
             return false;
         }
-        self.said_close || self.linger_until.is_none_or(|until| until <= now)
+        self.said_close || self.linger_until().is_none_or(|until| until <= now)
     }
 }
