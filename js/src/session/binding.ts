@@ -1,0 +1,73 @@
+/** One attachment's transport as the session sees it: how far its greeting is, and what it owes. */
+
+import type { Frame, TransportKind } from "../frame/frame.js";
+
+export const GREETING = 0;
+/** A candidate that was welcomed. */
+export const INTRODUCED = 1;
+/** `attach` was said and not answered yet. */
+export const ATTACHING = 2;
+/** It carries the session. */
+export const ATTACHED = 3;
+
+/** Times are those of the session's clock; `Infinity` is none. */
+export interface Binding {
+  readonly attachment_: number;
+  readonly transport_: TransportKind;
+  stage_: 0 | 1 | 2 | 3;
+  /** Whether its `hello` only introduced it. */
+  candidate_: boolean;
+  /** When the stage must have been left, or the path have been proved. */
+  until_: number;
+  /** When something last proved that the path lives. */
+  heard_: number;
+  /** The number of the latest ping. */
+  ping_: number;
+  pingDue_: boolean;
+  /** The answer to the latest ping; and the one that was said last, in case its push is lost. */
+  pongDue_: Frame | undefined;
+  pongSaid_: Frame | undefined;
+  helloDue_: boolean;
+  attachDue_: boolean;
+  closeSaid_: boolean;
+  /** Whether a poll is open, since when, whether it has brought anything, and when the next may go. */
+  pollOpen_: boolean;
+  polled_: number;
+  fruitful_: boolean;
+  pollAt_: number;
+  /** Whether the path was proved to carry both ways; and whether it is to be proved once more. */
+  proved_: boolean;
+  probed_: boolean;
+  /** What was acknowledged when a push ended last; pushes in a row without progress, and without answer; and until when
+   * messages wait. */
+  pushAcked_: number;
+  fruitless_: number;
+  unanswered_: number;
+  retryAt_: number;
+}
+
+export const bind = (attachment: number, transport: TransportKind, candidate: boolean, now: number, until: number): Binding => ({
+  attachment_: attachment,
+  transport_: transport,
+  stage_: GREETING,
+  candidate_: candidate,
+  until_: until,
+  heard_: now,
+  ping_: 0,
+  pingDue_: false,
+  pongDue_: undefined,
+  pongSaid_: undefined,
+  helloDue_: true,
+  attachDue_: false,
+  closeSaid_: false,
+  pollOpen_: false,
+  polled_: now,
+  fruitful_: false,
+  pollAt_: Infinity,
+  proved_: false,
+  probed_: false,
+  pushAcked_: 0,
+  fruitless_: 0,
+  unanswered_: 0,
+  retryAt_: Infinity,
+});

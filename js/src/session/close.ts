@@ -1,0 +1,24 @@
+/** What a close code ends, and what the client does next: one table. `docs/PROTOCOL.md`, "Close codes". */
+
+import { type CloseDetail, toUtf8 } from "../frame/frame.js";
+
+export interface Close {
+  readonly code: string;
+  readonly reason: string;
+  readonly detail: CloseDetail;
+}
+
+/** The reason is for people, and cut at 256 bytes, between characters. */
+export const close = (code: string, reason: string, detail: CloseDetail = {}): Close => ({
+  code,
+  reason: new TextDecoder().decode(toUtf8(reason).subarray(0, 256), { stream: true }),
+  detail,
+});
+
+/** Whether it ends only the transport that it came on. */
+export const endsTransport = (code: string): boolean =>
+  /^(superseded|moved|draining|overloaded|auth_expired)$/.test(code);
+
+/** Whether the client goes on with a new session. All codes that it does not know are for good. */
+export const beginsAfresh = (code: string): boolean =>
+  /^(going_away|unknown_session|slow_consumer|timed_out|internal_error)$/.test(code);

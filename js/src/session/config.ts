@@ -1,0 +1,42 @@
+/** What a session is allowed and when it loses patience. `docs/PROTOCOL.md`, "Limits and defaults". */
+
+import type { Window } from "../frame/frame.js";
+
+/** Times are in milliseconds. */
+export interface Config {
+  /** How much is held for the application here. */
+  readonly window_: Window;
+  /** How much may wait to be sent or acknowledged. */
+  readonly outbox_: Window;
+  /** What may be sent behind the first `hello`. */
+  readonly early_: Window;
+  /** How many requests may wait for their answer. */
+  readonly requests_: number;
+  readonly ackDelay_: number;
+  readonly closeTimeout_: number;
+  /** How long to ask a poll to be held. */
+  readonly hold_: number;
+  /** From `hello` to `welcome`, from that to the proof, from `attach` to its answer. */
+  readonly welcomeWithin_: number;
+  readonly proveWithin_: number;
+  readonly attachWithin_: number;
+  /** After messages went out behind a `hello` that nobody answered. */
+  readonly unansweredWithin_: number;
+  /** The first pause before a push that made no progress is repeated. */
+  readonly pushRetry_: number;
+}
+
+export const defaults: Config = {
+  window_: { messages: 256, bytes: 1 << 20 },
+  outbox_: { messages: 1024, bytes: 2 << 20 },
+  early_: { messages: 64, bytes: 64 << 10 },
+  requests_: 256,
+  ackDelay_: 50,
+  closeTimeout_: 10_000,
+  hold_: 10_000,
+  welcomeWithin_: 10_000,
+  proveWithin_: 3_000,
+  attachWithin_: 5_000,
+  unansweredWithin_: 60_000,
+  pushRetry_: 250,
+};

@@ -1,0 +1,115 @@
+/** The receive cursor: in order, once; finds repeats and gaps; decides when a receipt is owed. */
+
+import { limits, type Window } from "../frame/frame.js";
+
+export type Inbox = ReturnType<typeof createInbox>;
+
+/** `capacity` is what is taken at most: the window, or more where the peer cannot know it yet. */
+export const createInbox = (window: Window, capacity = window) => {
+  let received = 0;
+  let taken = 0;
+  /** What was received and not taken: its size, and whether it takes itself. */
+  const untaken: (readonly [size: number, takesItself: boolean])[] = [];
+  let held = 0;
+  /** What the peer knows. */
+  let toldReceived = 0;
+  let toldTaken = 0;
+  let receivedUntold = 0;
+  let takenUntold = 0;
+  let maxMessage = limits.message_;
+  let due = Infinity;
+  let overdue = false;
+  /** What was told may have been lost: it rides on what goes next. */
+  let unsure = false;
+
+  const halfMessages = Math.max(window.messages >> 1, 1);
+  const halfBytes = Math.max(window.bytes / 2, 1);
+
+  /** Takes the foremost messages: so many, and those behind that take themselves. */
+  const take = (count: number) => {
+    while (untaken[0]?.[1] || (count > 0 && untaken[0])) {
+      const [size, itself] = untaken.shift()!;
+      if (!itself) count--;
+      taken++;
+      held -= size;
+      takenUntold += size;
+    }
+  };
+  const isUntold = () => unsure || toldReceived !== received || toldTaken !== taken;
+  const forget = () => {
+    if (received) {
+      toldReceived = 0;
+      overdue = true;
+    }
+  };
+
+  return {
+    received_: () => received,
+    taken_: () => taken,
+    due_: () => due,
+    isUntold_: isUntold,
+    /** What was told was lost, or so it must be taken. */
+    forget_: forget,
+    take_: take,
+    maxMessage_(bytes: number) {
+      maxMessage = bytes;
+    },
+    /** Judges a message by its number and, if it is the next one, counts it as received. */
+    accept_(seq: number, size: number, takesItself: boolean): "next" | "repeat" | "gap" | "flood" {
+      if (seq <= received) {
+        // The peer repeats: it may not know what it was told.
+        forget();
+        return "repeat";
+      }
+      if (seq > received + 1) return "gap";
+      if (received > taken && (received - taken >= capacity.messages || held + size > capacity.bytes)) return "flood";
+      received = seq;
+      receivedUntold += size;
+      held += size;
+      untaken.push([size, takesItself]);
+      take(0);
+      return "next";
+    },
+    /** Whether a receipt must go now, company or not. */
+    isOwed_: () =>
+      isUntold() &&
+      (overdue ||
+        received - toldReceived >= halfMessages ||
+        receivedUntold >= halfBytes ||
+        taken - toldTaken >= halfMessages ||
+        takenUntold >= halfBytes),
+    /** Sets the time by which a receipt goes by itself, if one is worth it and none is set. */
+    arm_(now: number, delay: number) {
+      // For what was only taken it is worth it when the peer, as far as it knows, may have to hold back.
+      const pressing = received - toldTaken >= halfMessages || held + takenUntold + maxMessage > window.bytes;
+      if ((received > toldReceived || (taken > toldTaken && pressing)) && due === Infinity && !overdue) {
+        due = now + delay;
+      }
+    },
+    timeout_(now: number) {
+      if (due <= now) {
+        due = Infinity;
+        overdue = true;
+      }
+    },
+    /** Counts all as told. */
+    tell_() {
+      toldReceived = received;
+      toldTaken = taken;
+      receivedUntold = takenUntold = 0;
+      due = Infinity;
+      overdue = unsure = false;
+    },
+    /** Server: counts what was received as told, and not what was taken. */
+    tellReceived_() {
+      toldReceived = received;
+      receivedUntold = 0;
+      due = Infinity;
+      overdue = false;
+    },
+    /** Server: what was told may have been lost; it is worth saying again in company. */
+    doubt_() {
+      unsure = received > 0;
+    },
+  };
+};

@@ -1,0 +1,647 @@
+/** Both ends: their applications, and what their transports, drivers and dialling do. */
+
+import assert from "node:assert/strict";
+import type { Frame, Hello, MessageTag, Poll, Push, TransportKind } from "../../src/frame/frame.js";
+import { close as makeClose, type Close } from "../../src/session/close.js";
+import { type Config, defaults } from "../../src/session/config.js";
+import { createSession, type Session } from "../../src/session/session.js";
+import { serverDefaults, type ServerConfig, ServerSession } from "../session/server.js";
+import { body, type Ledger, type Role } from "./ledger.js";
+import type { Asked, Network } from "./network.js";
+
+const PUSH_TIMEOUT = 5000;
+const KINDS: readonly TransportKind[] = ["websocket", "sse", "long-polling"];
+
+/** What an application needs of either end. */
+interface Handle {
+  send(tag: MessageTag, re: number, packed: string | Uint8Array, size: number): unknown;
+  take(now: number, count: number): void;
+  isOpen(): boolean;
+}
+
+/** Sends, takes slowly, answers requests. */
+export class App {
+  private untaken = 0;
+  private toAnswer: [seq: number, count: number][] = [];
+  constructor(
+    readonly who: number,
+    readonly eager: boolean,
+    private readonly net: Network,
+    private readonly ledger: Ledger,
+  ) {}
+
+  message(tag: MessageTag, seq: number, message: unknown): void {
+    const [count] = this.ledger.delivered(this.who, message, seq);
+    this.untaken++;
+    if (tag === "req") this.toAnswer.push([seq, count]);
+  }
+  reply(request: number, message: unknown): void {
+    const [, answers] = this.ledger.delivered(this.who, message);
+    assert.equal(answers, request, "the answer to another request");
+    this.ledger.totals.replies++;
+  }
+  private send(handle: Handle, tag: MessageTag, re: number, answers: number): void {
+    const { rng } = this.net;
+    const json = tag === "err" || rng.chance(400);
+    const pad = rng.chance(100) ? 60 : rng.below(20);
+    const packed = body(this.who, this.ledger.nextCount(this.who), answers, pad, json);
+    const sent = handle.send(tag, re, packed, packed.length);
+    if (typeof sent === "object") this.ledger.accepted(this.who, this.net.now);
+    else if (sent === "closed") assert.ok(!handle.isOpen());
+  }
+  /** One turn: sends some, takes some, answers some. */
+  turn(handle: Handle, sends: number): void {
+    const { rng, faulty } = this.net;
+    if (handle.isOpen()) {
+      for (; sends > 0; sends--) this.send(handle, rng.chance(200) ? "req" : "msg", 0, 0);
+    }
+    this.take(handle, this.eager || !faulty ? Infinity : rng.below(4));
+    while (handle.isOpen() && this.toAnswer.length && (!faulty || rng.chance(600))) {
+      const [seq, count] = this.toAnswer.shift()!;
+      const tag = rng.chance(200) ? "err" : "res";
+      if (rng.chance(900)) this.send(handle, tag, seq, count);
+    }
+  }
+  take(handle: Handle, most: number): void {
+    const count = Math.min(this.untaken, most);
+    if (!count) return;
+    this.untaken -= count;
+    handle.take(this.net.clock(), count);
+  }
+  takeAll(handle: Handle): void {
+    if (this.eager || !this.net.faulty) this.take(handle, Infinity);
+  }
+}
+
+const common = (net: Network) => {
+  const { rng } = net;
+  const window = {
+    messages: rng.chance(500) ? rng.range(1, 4) : rng.range(4, 40),
+    bytes: rng.chance(300) ? rng.range(100, 600) : 1 << 20,
+  };
+  const outbox = {
+    messages: rng.chance(300) ? rng.range(1, 4) : rng.range(4, 64),
+    bytes: rng.chance(200) ? 200 : 1 << 20,
+  };
+  return { window, outbox, requests: rng.range(1, 8), ackDelay: rng.range(0, 100) };
+};
+
+export const clientConfig = (net: Network): Config => {
+  const { rng } = net;
+  const { window, outbox, requests, ackDelay } = common(net);
+  const hasty = rng.chance(200);
+  return {
+    ...defaults,
+    window_: window,
+    outbox_: outbox,
+    early_: { messages: rng.range(1, 20), bytes: rng.chance(300) ? 150 : 4096 },
+    requests_: requests,
+    ackDelay_: ackDelay,
+    hold_: rng.chance(100) ? 0 : rng.range(500, 10_000),
+    unansweredWithin_: 15_000,
+    pushRetry_: rng.range(10, 500),
+    ...(hasty && {
+      welcomeWithin_: rng.range(300, 10_000),
+      attachWithin_: rng.range(300, 5000),
+      proveWithin_: rng.range(300, 3000),
+    }),
+  };
+};
+export const serverConfig = (net: Network, early: Config["early_"]): ServerConfig => {
+  const { rng } = net;
+  return {
+    ...serverDefaults,
+    ...common(net),
+    early,
+    heartbeat: rng.range(1000, 20_000),
+    resumeWindow: rng.range(40_000, 90_000),
+    maxHold: rng.range(1000, 25_000),
+  };
+};
+
+interface Line {
+  link: number;
+  kind: TransportKind;
+  attachment: number;
+  flushed: boolean;
+  /** What pushes begin with, once welcomed. */
+  push: Push | undefined;
+  inFlight: number | undefined;
+  open: number | undefined;
+}
+
+export class Client {
+  session!: Session;
+  app!: App;
+  sessionsLeft = Infinity;
+  private key = "";
+  private lines: Line[] = [];
+  /** Given up, and still bringing frames: a driver that is slow to drop them. */
+  private stale: Line[] = [];
+  private readonly hearsStale: boolean;
+  private redialling = false;
+  private readonly kinds: readonly TransportKind[];
+  private readonly handle: Handle = {
+    send: (tag, re, packed, size) => this.session.send_(tag, re, packed, size),
+    take: (now, count) => this.session.take_(now, count),
+    isOpen: () => this.session.isOpen_(),
+  };
+
+  constructor(
+    private readonly config: Config,
+    private readonly net: Network,
+    private readonly ledger: Ledger,
+  ) {
+    this.begin();
+    this.kinds = net.rng.below(4) ? KINDS : [net.rng.pick(KINDS)];
+    this.hearsStale = net.rng.chance(300);
+  }
+  private begin(): void {
+    const { net, ledger } = this;
+    const id = net.rng.word(22);
+    this.key = net.rng.word(43);
+    this.session = createSession(this.config, id, this.key, net.now);
+    this.app = new App(ledger.open("client", id, 0), net.rng.chance(300), net, ledger);
+  }
+
+  dial(candidate: boolean): void {
+    const { net } = this;
+    const kind = net.rng.pick(this.kinds);
+    const token = net.rng.chance(100) ? "token" : undefined;
+    const attachment = this.session.introduce_(net.clock(), kind, candidate, token);
+    if (attachment) {
+      const link = net.dial();
+      net.log(() => `link ${link} ${kind} is #${attachment} ${candidate ? "candidate" : ""}`);
+      if (candidate) this.ledger.totals.candidates++;
+      this.lines.push({ link, kind, attachment, flushed: false, push: undefined, inFlight: undefined, open: undefined });
+    }
+    this.pump();
+  }
+  redial(): void {
+    this.redialling = false;
+    if (!this.session.attachment_()) this.dial(false);
+  }
+  randomLink(): number | undefined {
+    return this.lines[this.net.rng.below(this.lines.length)]?.link;
+  }
+  private line(link: number): Line | undefined {
+    return [...this.lines, ...(this.hearsStale ? this.stale : [])].find((line) => line.link === link);
+  }
+  private fireIfDue(): void {
+    if (this.session.due_() <= this.net.now) this.fire();
+    this.drain();
+  }
+  fire(): void {
+    this.session.timeout_(this.net.now);
+    assert.ok(this.session.due_() > this.net.now, "a deadline on which nobody can act");
+  }
+
+  private frames(link: number, frames: Frame[]): void {
+    for (const frame of frames) {
+      const line = this.line(link);
+      if (!line) return;
+      const { attachment } = line;
+      if (frame[0] === "welcome" && !line.push) {
+        const { session, epoch } = frame[1];
+        line.push = { session, key: this.key, epoch, attachment };
+      }
+      this.session.frame_(this.net.clock(), attachment, false, frame);
+      this.drain();
+    }
+  }
+  stream(link: number, frames: Frame[]): void {
+    this.fireIfDue();
+    this.frames(link, frames);
+    this.pump();
+  }
+  answer(link: number, no: number, frames: Frame[], refused: boolean): void {
+    this.fireIfDue();
+    const line = this.line(link);
+    if (!line) return;
+    const now = this.net.clock();
+    if (line.inFlight === no) {
+      line.inFlight = undefined;
+      for (const frame of frames) this.session.frame_(now, line.attachment, true, frame);
+      this.drain();
+      this.session.pushEnded_(now, line.attachment, true);
+    } else if (line.open === no) {
+      line.open = undefined;
+      const isPoll = line.push !== undefined;
+      this.frames(link, frames);
+      if (refused) this.lose(link);
+      else if (isPoll) this.session.pollEnded_(now, line.attachment);
+    }
+    this.pump();
+  }
+  pushTimedOut(link: number, no: number): void {
+    this.fireIfDue();
+    const line = this.line(link);
+    if (line?.inFlight === no) {
+      line.inFlight = undefined;
+      this.net.log(() => `link ${link} push ${no} timed out`);
+      this.session.pushEnded_(this.net.now, line.attachment, false);
+    }
+    this.pump();
+  }
+  lost(link: number): void {
+    this.fireIfDue();
+    this.lose(link);
+    this.pump();
+  }
+  private lose(link: number): void {
+    this.stale = this.stale.filter((line) => line.link !== link);
+    const line = this.lines.find((other) => other.link === link);
+    if (!line) return;
+    this.lines = this.lines.filter((other) => other !== line);
+    this.session.detach_(this.net.clock(), line.attachment);
+  }
+
+  private drain(): void {
+    const { net, app, ledger, session } = this;
+    for (let event; (event = session.event_()); ) {
+      switch (event[0]) {
+        case "attached": {
+          const [, attachment, kind, resumed] = event;
+          net.log(() => `client attached #${attachment}`);
+          ledger.attached(app.who, attachment, kind, resumed);
+          break;
+        }
+        case "detached": {
+          const [, attachment, why] = event;
+          net.log(() => `client detached #${attachment} ${why}`);
+          const line = this.lines.find((other) => other.attachment === attachment);
+          if (line) {
+            this.lines = this.lines.filter((other) => other !== line);
+            this.stale.push(line);
+          }
+          break;
+        }
+        case "message":
+          app.message(event[1][0], event[1][1], event[1][3]);
+          break;
+        case "reply":
+          app.reply(event[1].seq_, event[3]);
+          break;
+        case "ended": {
+          const [, close, by, undelivered] = event;
+          net.log(() => `client ${app.who} ended ${close.code} ${close.reason} ${by}`);
+          ledger.ended(app.who, session.acked_(), by, undelivered);
+          assert.equal(session.event_(), undefined, "an event after the end");
+          break;
+        }
+      }
+    }
+    ledger.note(app.who, session.acked_());
+    app.takeAll(this.handle);
+  }
+
+  /** Writes what there is, redials, and begins anew after an end. */
+  pump(): void {
+    const { net } = this;
+    this.drain();
+    checkMemory(this.session.held_(), this.config.outbox_, this.session.receipt_(), this.config.window_.messages);
+    for (const line of [...this.lines]) this.transmit(line);
+    this.drain();
+    if (this.session.isEnded_()) {
+      this.lines = [];
+      this.stale = [];
+      if (this.sessionsLeft > 0) {
+        this.sessionsLeft--;
+        this.begin();
+        net.log(() => `client begins anew as ${this.app.who}`);
+      }
+    }
+    if (!this.redialling && !this.session.isEnded_() && !this.session.attachment_()) {
+      this.redialling = true;
+      net.schedule(net.rng.range(0, 1500), { type: "redial" });
+    }
+  }
+  private transmit(line: Line): void {
+    const { net, session } = this;
+    const { link, kind, attachment } = line;
+    for (;;) {
+      const poll = session.poll_(attachment);
+      if (poll?.[0] === "poll") line.open = net.request(link, { type: "poll", poll: poll[1] });
+      const ready =
+        kind === "websocket"
+          ? true
+          : session.isEnded_()
+            ? line.push !== undefined
+            : !line.flushed || (line.push !== undefined && line.inFlight === undefined);
+      const batch: Frame[] = [];
+      for (let frame; ready && batch.length < net.maxBatch && (frame = session.transmit_(attachment)); ) batch.push(frame);
+      if (!batch.length) return;
+      assert.equal(!line.flushed, batch[0]![0] === "hello", "hello comes first, once");
+      line.flushed = true;
+      if (kind === "websocket") net.pipeUp(link, batch);
+      else if (!line.push) line.open = net.request(link, { type: "hello", frames: batch });
+      else {
+        line.inFlight = net.request(link, { type: "push", push: line.push, frames: batch });
+        net.schedule(PUSH_TIMEOUT, { type: "push timeout", link, no: line.inFlight });
+      }
+    }
+  }
+
+  turn(sends: number): void {
+    this.app.turn(this.handle, sends);
+    this.pump();
+  }
+  close(): void {
+    this.session.close_(this.net.clock(), makeClose("normal", "done"));
+    this.ledger.closeCalled(this.app.who);
+  }
+  abort(): void {
+    this.session.abort_(this.net.clock(), makeClose("kicked", "enough"));
+    this.ledger.closeCalled(this.app.who);
+  }
+}
+
+const checkMemory = (
+  held: { messages: number; bytes: number },
+  outbox: { messages: number; bytes: number },
+  receipt: { received: number; taken: number },
+  window: number,
+) => {
+  assert.ok(held.messages <= outbox.messages, `send buffer: ${held.messages} messages`);
+  assert.ok(held.bytes <= outbox.bytes || held.messages <= 1, `send buffer: ${held.bytes} bytes`);
+  assert.ok(receipt.received - receipt.taken <= window, "receive buffer");
+};
+
+interface Carrier {
+  link: number;
+  kind: TransportKind;
+  no: number;
+  response: number;
+  /** What is written to it is lost. */
+  deaf: boolean;
+  attachment: number;
+}
+
+const write = (net: Network, carrier: Carrier, frames: Frame[], refused: boolean): void => {
+  const polls = carrier.kind === "long-polling";
+  if (carrier.deaf || (!frames.length && !polls)) return;
+  if (polls) net.answer(carrier.link, carrier.no, frames, refused);
+  else net.streamDown(carrier.link, carrier.response, frames);
+};
+/** Ends it, with a last word or without. */
+const end = (net: Network, carrier: Carrier, close?: Close): void => {
+  write(net, carrier, close ? [["close", close.code, close.reason, close.detail]] : [], close !== undefined);
+  if (carrier.kind !== "long-polling" && !carrier.deaf) net.endDown(carrier.link, carrier.response);
+};
+
+const unknown = makeClose("unknown_session", "no such session");
+
+export class Entry {
+  carriers: Carrier[] = [];
+  forgetAt = Infinity;
+  private readonly handle: Handle = {
+    send: (tag, re, packed, size) => this.session.send(tag, re, packed, size),
+    take: (now, count) => this.session.take(now, count),
+    isOpen: () => this.session.isOpen,
+  };
+  constructor(
+    readonly session: ServerSession,
+    readonly app: App,
+    readonly key: string,
+    private readonly net: Network,
+    private readonly ledger: Ledger,
+  ) {}
+
+  /** The authenticator has said yes, for a while. */
+  grant(fresh: boolean): void {
+    const { net, session } = this;
+    const expires = net.faulty && net.rng.chance(100) ? net.rng.range(1, 10_000) : 0;
+    if (fresh) session.acceptAuth(net.now, expires);
+    else session.grant(net.now, expires);
+  }
+  bind(carrier: Carrier): void {
+    const old = this.carriers.find((other) => other.attachment === carrier.attachment);
+    this.carriers = this.carriers.filter((other) => other !== old);
+    if (old) end(this.net, old);
+    this.carriers.push(carrier);
+  }
+  drain(): void {
+    const { net, session, app, ledger } = this;
+    for (let event; (event = session.events.shift()); ) {
+      switch (event.type) {
+        case "attached": {
+          const { attachment, transport, resumed } = event;
+          net.log(() => `                server ${app.who} attached #${attachment}`);
+          ledger.attached(app.who, attachment, transport, resumed);
+          break;
+        }
+        case "detached": {
+          const { attachment, close, why } = event;
+          net.log(() => `                server detached #${attachment} ${why}`);
+          const carrier = this.carriers.find((other) => other.attachment === attachment);
+          this.carriers = this.carriers.filter((other) => other !== carrier);
+          if (carrier) end(net, carrier, close);
+          break;
+        }
+        case "message":
+          app.message(event.frame[0], event.frame[1], event.frame[3]);
+          break;
+        case "reply":
+          app.reply(event.request.seq_, event.body);
+          break;
+        case "auth":
+          this.grant(true);
+          break;
+        case "ended": {
+          const { close, by, undelivered } = event;
+          net.log(() => `                server ${app.who} ended ${close.code} ${close.reason} ${by}`);
+          ledger.ended(app.who, session.acked, by, undelivered);
+          assert.equal(session.events.length, 0, "an event after the end");
+          this.forgetAt = net.now + session.config.resumeWindow;
+          break;
+        }
+      }
+    }
+    ledger.note(app.who, session.acked);
+  }
+  fire(): void {
+    this.session.timeout(this.net.now);
+    assert.ok(this.session.due() > this.net.now, "a deadline on which nobody can act");
+  }
+  pump(): void {
+    const { net, session, app } = this;
+    this.drain();
+    app.takeAll(this.handle);
+    const { outbox, window, early } = session.config;
+    checkMemory(session.held, outbox, session.receipt, Math.max(window.messages, early.messages));
+    if (session.due() <= net.now) this.fire();
+    this.drain();
+    for (let at = 0; at < this.carriers.length; ) {
+      const carrier = this.carriers[at]!;
+      const batch: Frame[] = [];
+      for (let frame; batch.length < net.maxBatch && (frame = session.transmit(carrier.attachment)); ) batch.push(frame);
+      const full = batch.length === net.maxBatch;
+      if (batch.length) write(net, carrier, batch, false);
+      if (carrier.kind === "long-polling" && batch.length) {
+        // One answer, and the carrier is spent.
+        this.carriers.splice(at, 1);
+        session.ended(net.clock(), carrier.attachment);
+      } else if (session.isEnded && !full) {
+        this.carriers.splice(at, 1);
+        end(net, carrier);
+      } else if (!full) at++;
+    }
+    this.drain();
+  }
+  turn(sends: number): void {
+    this.app.turn(this.handle, sends);
+    this.pump();
+  }
+  close(): void {
+    this.session.close(this.net.clock(), makeClose("normal", "done"));
+    this.ledger.closeCalled(this.app.who);
+  }
+  abort(): void {
+    this.session.abort(this.net.clock(), makeClose("kicked", "enough"));
+    this.ledger.closeCalled(this.app.who);
+  }
+}
+
+export class Server {
+  life = 1;
+  entries = new Map<string, Entry>();
+  /** Whose WebSocket it is. */
+  private readonly sockets = new Map<number, { id: string; attachment: number }>();
+  private readonly hearsStale: boolean;
+
+  constructor(
+    readonly config: ServerConfig,
+    private readonly net: Network,
+    private readonly ledger: Ledger,
+  ) {
+    this.hearsStale = net.rng.chance(300);
+  }
+  /** Forgets everything; gives the links that it had. */
+  restart(): number[] {
+    this.life++;
+    this.net.log(() => `server life ${this.life} begins`);
+    this.sockets.clear();
+    const links = [...this.entries.values()].flatMap((entry) => entry.carriers.map(({ link }) => link));
+    this.entries.clear();
+    return links;
+  }
+  private entry(id: string, key: string): Entry | undefined {
+    const entry = this.entries.get(id);
+    return entry?.key === key ? entry : undefined;
+  }
+  due(): number {
+    let due = Infinity;
+    for (const entry of this.entries.values()) due = Math.min(due, entry.session.due(), entry.forgetAt);
+    return due;
+  }
+  fire(): void {
+    for (const [id, entry] of this.entries) {
+      if (entry.forgetAt <= this.net.now) this.entries.delete(id);
+      else if (entry.session.due() <= this.net.now) {
+        entry.fire();
+        entry.pump();
+      }
+    }
+  }
+  request(link: number, no: number, deaf: boolean, asked: Asked): void {
+    this.fire();
+    if (asked.type === "hello") this.hello(link, no, deaf, asked.frames);
+    else if (asked.type === "poll") this.poll(link, no, deaf, asked.poll);
+    else this.push(link, no, deaf, asked.push, asked.frames);
+  }
+  private hello(link: number, no: number, deaf: boolean, [first, ...behind]: Frame[]): void {
+    const { net, ledger } = this;
+    const hello = first![1] as Hello;
+    const carrier: Carrier = { link, kind: hello.transport, no, response: net.respond(), deaf, attachment: hello.attachment };
+    if (!this.entries.has(hello.session) && !hello.epoch) {
+      const who = ledger.open("server", hello.session, this.life);
+      net.log(() => `server makes session ${who}`);
+      const session = new ServerSession(this.config, hello.session, net.rng.word(11), net.now);
+      const app = new App(who, net.rng.chance(300), net, ledger);
+      this.entries.set(hello.session, new Entry(session, app, hello.key, net, ledger));
+    }
+    const entry = this.entry(hello.session, hello.key);
+    if (!entry) return end(net, carrier, unknown);
+    const refused = entry.session.hello(net.clock(), hello);
+    entry.drain();
+    if (refused) end(net, carrier, refused);
+    else {
+      entry.grant(false);
+      entry.bind(carrier);
+      for (const frame of behind) {
+        entry.session.frame(net.clock(), hello.attachment, false, frame);
+        entry.drain();
+      }
+      if (hello.transport === "websocket") this.sockets.set(link, { id: hello.session, attachment: hello.attachment });
+    }
+    entry.pump();
+  }
+  private poll(link: number, no: number, deaf: boolean, poll: Poll): void {
+    const { net } = this;
+    const carrier: Carrier = { link, kind: "long-polling", no, response: net.respond(), deaf, attachment: poll.attachment };
+    const entry = this.entry(poll.session, poll.key);
+    if (!entry) return end(net, carrier, unknown);
+    const refused = entry.session.poll(net.clock(), poll);
+    entry.drain();
+    if (refused) end(net, carrier, refused);
+    else entry.bind(carrier);
+    entry.pump();
+  }
+  private push(link: number, no: number, deaf: boolean, push: Push, frames: Frame[]): void {
+    const { net } = this;
+    const carrier: Carrier = { link, kind: "long-polling", no, response: net.respond(), deaf, attachment: push.attachment };
+    const entry = this.entry(push.session, push.key);
+    if (!entry || entry.session.epoch !== push.epoch) return write(net, carrier, [["close", unknown.code, ""]], true);
+    for (const frame of frames) {
+      entry.session.frame(net.clock(), push.attachment, true, frame);
+      entry.drain();
+    }
+    const close = entry.session.end;
+    write(net, carrier, [close ? ["close", close.code, close.reason, close.detail] : entry.session.pushAnswer(push.attachment)], false);
+    entry.pump();
+  }
+  /** A batch on a WebSocket. */
+  pipe(link: number, frames: Frame[]): void {
+    this.fire();
+    if (frames[0]?.[0] === "hello") return this.hello(link, 0, false, frames);
+    const socket = this.sockets.get(link);
+    const entry = socket && this.entries.get(socket.id);
+    if (!entry) return;
+    for (const frame of frames) {
+      if (!this.hearsStale && entry.carriers.every((carrier) => carrier.link !== link)) break;
+      entry.session.frame(this.net.clock(), socket.attachment, false, frame);
+      entry.drain();
+    }
+    entry.pump();
+  }
+  /** The server learns that a link is gone. */
+  lost(link: number): void {
+    this.fire();
+    this.sockets.delete(link);
+    for (const entry of this.entries.values()) {
+      const carrier = entry.carriers.find((other) => other.link === link);
+      if (!carrier) continue;
+      entry.carriers = entry.carriers.filter((other) => other !== carrier);
+      entry.session.ended(this.net.now, carrier.attachment);
+      entry.pump();
+    }
+  }
+  /** Somebody who knows the id and not the key. */
+  forge(id: string): void {
+    const entry = this.entries.get(id);
+    if (!entry) return;
+    const hello: Hello = {
+      version: 1,
+      session: id,
+      key: "forged",
+      ...(this.net.rng.chance(500) && { epoch: entry.session.epoch }),
+      attachment: 1_000_000,
+      transport: "sse",
+      received: entry.session.receipt.received,
+      window: this.config.window,
+    };
+    this.hello(0, 0, true, [["hello", hello]]);
+  }
+}
+
+export type { Role };
