@@ -4,15 +4,22 @@
 //! cargo run --example echo_hyper              # listens on 127.0.0.1:3000, or on its first argument
 //! websocat 'ws://127.0.0.1:3000/?plain'       # each line comes back
 //! ```
+//!
+//! Pages of the origins that stand behind the address are let in as well.
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use throughline::frame::MessageKind;
 use throughline::{Hub, Server, Socket};
 use tokio::net::TcpListener;
 
 async fn echo(mut socket: Socket, _hub: Hub) {
     while let Ok(message) = socket.recv().await {
-        if socket.send(message.body).await.is_err() {
+        let echoed = match message.kind {
+            MessageKind::Request => socket.reply(&message, message.body.clone()).await,
+            _ => socket.send(message.body).await,
+        };
+        if echoed.is_err() {
             break;
         }
     }
@@ -21,7 +28,9 @@ async fn echo(mut socket: Socket, _hub: Hub) {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".into());
-    let live = Server::builder().plain_websocket(true).serve(echo)?;
+    let builder = Server::builder().plain_websocket(true);
+    let builder = std::env::args().skip(2).fold(builder, |builder, origin| builder.allow_origin(origin));
+    let live = builder.serve(echo)?;
     let listener = TcpListener::bind(&address).await?;
     println!("echo on {}", listener.local_addr()?);
     loop {

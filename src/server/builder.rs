@@ -35,6 +35,7 @@ pub struct Builder {
     trust_forwarded: bool,
     plain_websocket: bool,
     plain_events: bool,
+    browser_client: bool,
     authenticator: Option<Arc<dyn Authenticator>>,
 }
 
@@ -61,6 +62,7 @@ impl Default for Builder {
             trust_forwarded: false,
             plain_websocket: false,
             plain_events: true,
+            browser_client: true,
             authenticator: None,
         }
     }
@@ -226,6 +228,13 @@ impl Builder {
         self
     }
 
+    /// Serves the client for browsers at `GET` with `?client.js`, so that a page can `import { connect } from
+    /// "/live?client.js"`. Default: on.
+    pub fn browser_client(mut self, on: bool) -> Self {
+        self.browser_client = on;
+        self
+    }
+
     /// Says who clients are. Default: nobody asks, and no session has a principal.
     pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Self {
         self.authenticator = Some(Arc::new(authenticator));
@@ -275,6 +284,7 @@ impl Builder {
             origins,
             plain_websocket: self.plain_websocket,
             plain_events: self.plain_events,
+            browser_client: self.browser_client,
             authenticator: self.authenticator,
         };
         let start = Box::new(move |tasks: &Tasks, socket, hub| tasks.spawn(handler(socket, hub)));
@@ -318,6 +328,7 @@ pub(super) struct Settings {
     pub(super) origins: origin::Policy,
     pub(super) plain_websocket: bool,
     pub(super) plain_events: bool,
+    pub(super) browser_client: bool,
     pub(super) authenticator: Option<Arc<dyn Authenticator>>,
 }
 

@@ -9,6 +9,7 @@
 
 mod answer;
 mod auth;
+mod browser;
 mod builder;
 mod door;
 mod events;

@@ -10,6 +10,8 @@ use http::{Method, Uri};
 use crate::frame::Encoding;
 use crate::transport::media;
 
+use super::browser;
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
@@ -23,6 +25,8 @@ pub(super) enum Route {
     Stripped,
     /// `GET` for an event stream.
     Events,
+    /// `GET` of the client for browsers.
+    Script,
     /// Any other `GET`.
     Discovery,
     /// `POST`.
@@ -37,6 +41,7 @@ pub(super) fn route(method: &Method, uri: &Uri, headers: &HeaderMap) -> Route {
     match *method {
         Method::POST => Route::Exchange,
         Method::OPTIONS => Route::Preflight,
+        Method::HEAD if asks_for_script(uri) => Route::Script,
         Method::HEAD => Route::Discovery,
         Method::GET => route_get(uri, headers),
         _ => Route::NotAllowed,
@@ -52,9 +57,14 @@ fn route_get(uri: &Uri, headers: &HeaderMap) -> Route {
         (true, Some(_)) if parameters(uri).any(|(name, _)| name == "plain") => Route::PlainWebSocket,
         (true, Some(_)) => Route::WebSocket,
         (false, Some(_)) => Route::Stripped,
+        (_, None) if asks_for_script(uri) => Route::Script,
         (_, None) if accepts(headers).any(|media| media == media::EVENT_STREAM) => Route::Events,
         (_, None) => Route::Discovery,
     }
+}
+
+fn asks_for_script(uri: &Uri) -> bool {
+    parameters(uri).any(|(name, _)| name == browser::NAME)
 }
 
 /// Whether a list of words in a header names one.
@@ -154,6 +164,11 @@ mod tests {
             (Method::GET, "", "accept: */*", Route::Discovery),
             (Method::GET, "", "", Route::Discovery),
             (Method::HEAD, "", "", Route::Discovery),
+            (Method::GET, "client.js", "accept: */*", Route::Script),
+            (Method::GET, "a=b&client.js=", "", Route::Script),
+            (Method::HEAD, "client.js", "", Route::Script),
+            (Method::GET, "client", "", Route::Discovery),
+            (Method::POST, "client.js", "", Route::Exchange),
             (Method::POST, "", &version, Route::Exchange),
             (Method::OPTIONS, "", "", Route::Preflight),
             (Method::PUT, "", "", Route::NotAllowed),

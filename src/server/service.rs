@@ -19,7 +19,7 @@ use super::door::{Visitor, broken};
 use super::events::Wish;
 use super::exchange::{self, Bodies};
 use super::route::{self, Route};
-use super::{Inner, origin, websocket};
+use super::{Inner, browser, origin, websocket};
 
 /// What answers the requests for one URL. It looks at the method, the headers and the query, never at the path.
 ///
@@ -202,7 +202,10 @@ impl Service {
             Route::OtherWebSocket => Next::Answer(websocket::other_version()),
             Route::Stripped => Next::Answer(websocket::stripped()),
             Route::Events => Next::Events(Wish::of(&parts.headers), self.visitor(parts, from)?),
-            Route::Discovery => Next::Answer(exchange::discovery(&self.server)),
+            Route::Script if self.server.settings.browser_client => {
+                Next::Answer(browser::script(&parts.headers))
+            }
+            Route::Discovery | Route::Script => Next::Answer(exchange::discovery(&self.server)),
             Route::Exchange => Next::Exchange(Bodies::of(&parts.headers), self.visitor(parts, from)?),
             Route::Preflight => Next::Answer(answer::preflight(from)),
             Route::NotAllowed => Next::Answer(answer::not_allowed()),

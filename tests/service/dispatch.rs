@@ -22,6 +22,35 @@ async fn a_bare_get_is_answered_by_the_discovery_document() {
 }
 
 #[tokio::test]
+async fn the_client_for_browsers_is_served_and_kept_by_them() {
+    let host = Host::echo(Server::builder().allow_origin("https://app.example")).await;
+    let get = |headers: &str| format!("GET /live?client.js HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
+    let answer = host.ask(get("Accept: */*\r\n")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("text/javascript; charset=utf-8"));
+    assert_eq!(answer.header("cache-control"), Some("no-cache"));
+    assert_eq!(answer.header("content-encoding"), None);
+    assert!(answer.text().contains("export{") && answer.text().contains("throughline.v1"));
+    let tag = answer.header("etag").unwrap().to_owned();
+    let again = host.ask(get(&format!("If-None-Match: \"other\", W/{tag}\r\n"))).await;
+    assert_eq!((again.status, again.header("etag"), again.body.len()), (304, Some(&*tag), 0));
+    let other = host.ask(get("If-None-Match: \"other\"\r\n")).await;
+    assert_eq!(other.status, 200);
+    let shared = host.ask(get("Origin: https://app.example\r\nSec-Fetch-Site: cross-site\r\n")).await;
+    let allowed = shared.header("access-control-allow-origin");
+    assert_eq!((shared.status, allowed), (200, Some("https://app.example")));
+    let refused = host.ask(get("Origin: https://evil.example\r\n")).await;
+    assert_eq!(refused.close(), (403, "forbidden".into()));
+}
+
+#[tokio::test]
+async fn the_client_for_browsers_can_be_turned_off() {
+    let host = Host::echo(Server::builder().browser_client(false)).await;
+    let answer = host.ask("GET /live?client.js HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+}
+
+#[tokio::test]
 async fn a_stripped_upgrade_is_told_apart() {
     let host = Host::echo(Server::builder()).await;
     let stripped = WEBSOCKET.replace("Connection: Upgrade\r\nUpgrade: websocket\r\n", "");

@@ -621,8 +621,12 @@ export const createSession = (config: Config, id: string, key: string, clock: nu
     poll_: poll,
     /** The next frame for an attachment's transport, if there is one to write now. */
     transmit_: transmit,
-    /** Begins again at the oldest unacknowledged message, as after an attach. */
-    rewind_: outbox.rewind_,
+    /** For a page that goes: what the server may not have yet, and the close behind it. */
+    *unsaid_(): Generator<Frame> {
+      outbox.rewind_();
+      while (outbox.hasNext_()) yield outbox.next_()[0];
+    },
+    farewell_: closeFrame,
     event_: () => events.shift(),
 
     /** When to call `timeout_` at the latest. */

@@ -4,7 +4,7 @@
 //! cargo run --example chat                    # listens on 127.0.0.1:3000, or on its first argument
 //! ```
 //!
-//! Then open the address it prints, which says how to join.
+//! Then open the address that it prints, in two tabs. From a terminal, `examples/chat_client.rs` joins the same room.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -26,35 +27,45 @@ use tokio::net::{TcpListener, TcpStream};
 struct Line<'a> {
     from: &'a str,
     text: &'a str,
+    /// Whatever its sender knows it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<&'a str>,
 }
 
-/// What members send: `{"from": …, "text": …}`, or just a text.
+/// What members send: `{"from": …, "text": …, "mark": …}`, or just a text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Said {
-    Line { from: Option<String>, text: String },
+    Line { from: Option<String>, text: String, mark: Option<String> },
     Text(String),
 }
+
+/// The page, and what it consists of besides the client that the service itself serves.
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
 
 async fn chat(mut socket: Socket, hub: Hub) {
     let lobby = hub.room("lobby");
     let guest = format!("guest-{}", &socket.id().to_string()[..4]);
     let Ok(_member) = lobby.join(&socket).await else { return };
-    tell(&lobby, "chat", &format!("{guest} joined")).await;
+    tell(&lobby, "chat", &format!("{guest} joined"), None).await;
     while let Ok(message) = socket.recv().await {
         match message.body.to() {
-            Ok(Said::Line { from, text }) => tell(&lobby, from.as_deref().unwrap_or(&guest), &text).await,
-            Ok(Said::Text(text)) => tell(&lobby, &guest, &text).await,
+            Ok(Said::Line { from, text, mark }) => {
+                tell(&lobby, from.as_deref().unwrap_or(&guest), &text, mark.as_deref()).await;
+            }
+            Ok(Said::Text(text)) => tell(&lobby, &guest, &text, None).await,
             Err(_) => {
                 let _ = socket.try_send("say a text, or {\"from\": …, \"text\": …}");
             }
         }
     }
-    tell(&lobby, "chat", &format!("{guest} left")).await;
+    tell(&lobby, "chat", &format!("{guest} left"), None).await;
 }
 
-async fn tell(lobby: &throughline::Room, from: &str, text: &str) {
-    if let Ok(line) = Body::json(&Line { from, text }) {
+async fn tell(lobby: &throughline::Room, from: &str, text: &str, mark: Option<&str>) {
+    if let Ok(line) = Body::json(&Line { from, text, mark }) {
         let _ = lobby.publish(line).await;
     }
 }
@@ -64,12 +75,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".into());
     let live = Server::builder().plain_websocket(true).serve(chat)?;
     let listener = TcpListener::bind(&address).await?;
-    let address = listener.local_addr()?.to_string();
-    println!("http://{address}");
+    println!("http://{}", listener.local_addr()?);
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                tokio::spawn(serve(accepted?.0, live.clone(), address.clone()));
+                tokio::spawn(serve(accepted?.0, live.clone()));
             }
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
@@ -82,8 +92,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn serve(stream: TcpStream, live: Server, address: String) {
-    let service = service_fn(move |request| route(request, live.clone(), address.clone()));
+async fn serve(stream: TcpStream, live: Server) {
+    let service = service_fn(move |request| route(request, live.clone()));
     let mut http = http1::Builder::new();
     let connection = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
     // Connections break all the time: their sessions go on without them.
@@ -93,36 +103,19 @@ async fn serve(stream: TcpStream, live: Server, address: String) {
 async fn route(
     request: Request<Incoming>,
     live: Server,
-    address: String,
 ) -> Result<Response<Either<AnswerBody, Full<Bytes>>>, Infallible> {
-    let (status, text) = match request.uri().path() {
+    let (status, media, text) = match request.uri().path() {
         "/live" => {
             let answer = hyper::service::Service::call(&live.service(), request).await?;
             return Ok(answer.map(Either::Left));
         }
-        "/" => (StatusCode::OK, page(&address)),
-        _ => (StatusCode::NOT_FOUND, "Nothing here: try /\n".to_owned()),
+        "/" => (StatusCode::OK, "text/html; charset=utf-8", PAGE),
+        "/page.css" => (StatusCode::OK, "text/css; charset=utf-8", STYLE),
+        "/page.js" => (StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "Nothing here: try /\n"),
     };
-    let mut answer = Response::new(Either::Right(Full::new(Bytes::from(text))));
+    let mut answer = Response::new(Either::Right(Full::new(Bytes::from_static(text.as_bytes()))));
     *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(answer)
-}
-
-fn page(address: &str) -> String {
-    format!(
-        "This is a chat. Its one room is at http://{address}/live, over whatever gets through:\n\
-         WebSocket, server-sent events or long-polling.\n\
-         \n\
-         Join it from a terminal:\n\
-         \n\
-         \tcargo run --example chat_client http://{address}/live\n\
-         \n\
-         Read along:\n\
-         \n\
-         \tcurl -N -H 'Accept: text/event-stream' http://{address}/live\n\
-         \n\
-         Join without a library:\n\
-         \n\
-         \twebsocat 'ws://{address}/live?plain'\n"
-    )
 }

@@ -1,0 +1,65 @@
+/**
+ * Builds the package into `dist`, and the client that the Rust service serves into `../src/server/client.js`.
+ *
+ *   node build.mjs            builds
+ *   node build.mjs --check    builds, and fails if what the service serves was not made from these sources
+ *   node build.mjs --size     says what users download, and fails beyond the limits
+ */
+import { execFileSync } from "node:child_process";
+import { readFileSync, rmSync, writeFileSync, copyFileSync, readdirSync, mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+process.chdir(dirname(fileURLToPath(import.meta.url)));
+const SERVED = "../src/server/client.js";
+const mode = process.argv[2];
+
+const base = {
+  bundle: true,
+  minify: true,
+  target: "es2022",
+  // Names with an underscore behind them are nobody's but ours.
+  mangleProps: /[^_]_$/,
+  mangleCache: {},
+  legalComments: "none",
+  logLevel: "warning",
+};
+const bundle = async (options) => (await build({ ...base, ...options, write: false })).outputFiles[0].text;
+
+/** What a page downloads that uses so much of the library. */
+const used = (contents) => bundle({ stdin: { contents, resolveDir: "src", loader: "ts" }, format: "esm" });
+
+if (mode === "--size") {
+  const KIB = 1024;
+  const cases = [
+    ["whole client", 'export * from "./index.ts"', 8 * KIB],
+    ["WebSocket only", 'import { connectWith, websocket } from "./index.ts"; export const live = (url) => connectWith(url, [websocket])', 5 * KIB],
+  ];
+  let beyond = false;
+  for (const [name, contents, limit] of cases) {
+    const text = await used(contents);
+    const size = gzipSync(text, { level: 9 }).length;
+    beyond ||= size > limit;
+    console.log(`${name}: ${text.length} bytes minified, ${size} gzipped (${(size / KIB).toFixed(2)} KiB of ${limit / KIB})`);
+  }
+  process.exit(beyond ? 1 : 0);
+}
+
+const served = await bundle({ entryPoints: ["src/index.ts"], format: "esm" });
+if (mode === "--check") {
+  if (readFileSync(SERVED, "utf8") !== served) {
+    console.error("src/server/client.js was not made from js/src: run `npm run build` in js/ and commit it");
+    process.exit(1);
+  }
+  console.log("src/server/client.js is made from js/src");
+  process.exit(0);
+}
+
+rmSync("dist", { recursive: true, force: true });
+writeFileSync(SERVED, served);
+const index = { ...base, entryPoints: ["src/index.ts"], sourcemap: true };
+await build({ ...index, format: "esm", outfile: "dist/throughline.js" });
+await build({ ...index, format: "cjs", outfile: "dist/throughline.cjs" });
+await build({ ...index, format: "iife", globalName: "throughline", outfile: "dist/throughline.iife.js" });

@@ -1,0 +1,695 @@
+/**
+ * The handle that users hold, and the driver behind it: it moves one session over successive transports, decides when to
+ * dial, and hands over what comes. It knows no rule of the protocol but what a close asks of a client.
+ */
+
+import { createPauses } from "../backoff.js";
+import type { Codec, Frame, MessageFrame, MessageTag, Packed, TransportKind } from "../frame/frame.js";
+import { toBase64, toUtf8 } from "../frame/frame.js";
+import { beginsAfresh, close as makeClose, type Close } from "../session/close.js";
+import { defaults } from "../session/config.js";
+import type { Held } from "../session/outbox.js";
+import { createSession, type Session, type SessionEvent } from "../session/session.js";
+import type { Carrier, Hooks, Target, Transport } from "../transport/transport.js";
+import type { Events, Lost, Message, Options, Socket, State } from "./api.js";
+import { ThroughlineError } from "./error.js";
+import { watchLife } from "./life.js";
+import { createPlan, SHORT_LIFE } from "./plan.js";
+
+/** How long the token and the opening of a transport may take, each. */
+const CONNECT_TIMEOUT = 5_000;
+/** More in one batch gains nothing. */
+const BATCH = 64 << 10;
+/** The first pause before a better transport is tried beside the one that carries, and the longest. */
+const BETTER_AFTER = 10_000;
+const BETTER_AT_MOST = 300_000;
+/** A timer that is so late was held back, or the device slept. */
+const LATE = 2_000;
+/** What a beacon may bear. */
+const BEACON = 60_000;
+
+/** A transport that was introduced to the session. */
+interface Bound {
+  readonly attachment_: number;
+  readonly kind_: TransportKind;
+  readonly carrier_: Carrier;
+  readonly wished_: boolean;
+  /** Since when it carries, or did; 0 is never. */
+  openedAt_: number;
+  failure_: ThroughlineError | undefined;
+}
+
+interface Waiter {
+  resolve_(value: unknown): void;
+  reject_(error: unknown): void;
+}
+
+const random = (length: number) =>
+  toBase64(crypto.getRandomValues(new Uint8Array(length)))
+    .replace(/\+/g, "-")
+    .replace(/\//g, "_")
+    .replace(/=/g, "");
+
+const pack = (body: unknown): [packed: Packed, size: number] => {
+  if (body instanceof Uint8Array) return [body.slice(), body.length];
+  const text = JSON.stringify(body) as string | undefined;
+  if (text === undefined) throw new TypeError("this is no JSON");
+  return [text, toUtf8(text).length];
+};
+const unpack = (packed: Packed): unknown => (typeof packed === "string" ? JSON.parse(packed) : packed);
+
+const errorOf = ({ code, reason }: Close) => new ThroughlineError(code, reason || code);
+
+/** Opens a socket over the given transports, best first, in the given encoding. */
+export const openSocket = <In, Out>(url: string, transports: readonly Transport[], codec: Codec, options: Options = {}): Socket<In, Out> => {
+  const config = { ...defaults, ...(options.outbox && { outbox_: options.outbox }) };
+  const plan = createPlan(transports.map(({ kind_ }) => kind_));
+  const pauses = createPauses(options.backoff ?? { base: 500, cap: 30_000 });
+  const base = new URL(url, globalThis.location?.href).href.replace(/^ws/, "http");
+
+  // Wall-clock time, which goes on while a device sleeps, made never to go back.
+  let skew = 0;
+  let latest = 0;
+  const clock = () => {
+    const now = Date.now() + skew;
+    if (now < latest) skew += latest - now;
+    return (latest = Math.max(now, latest));
+  };
+  const begin = (): Session => createSession(config, random(16), random(32), clock());
+
+  let session = begin();
+  let state: State = { status: "connecting" };
+  let bound: Bound[] = [];
+  /** What is being opened: not introduced yet. */
+  let dialling: { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> } | undefined;
+  let retryTimer: ReturnType<typeof setTimeout> | undefined;
+  let betterTimer: ReturnType<typeof setTimeout> | undefined;
+  let betterAfter = BETTER_AFTER;
+  let renewTimer: ReturnType<typeof setTimeout> | undefined;
+  let dueTimer: ReturnType<typeof setTimeout> | undefined;
+  let dueAt = Infinity;
+  let attempts = 0;
+  /** In this round: what the server does not offer, and whether anything failed otherwise. */
+  let notOffered: Close | undefined;
+  let otherwise = false;
+  /** After `auth_expired` the next dial bears a fresh token, once. */
+  let fresh: "usual" | "wanted" | "tried" = "usual";
+  let away = false;
+  let pumping = false;
+  let over = false;
+
+  const waiters = new Map<Held, Waiter>();
+  /** Who waits for receipts, in order. */
+  let receipts: Held[] = [];
+  const listeners: { [Name in keyof Events<In, Out>]: Set<(event: Events<In, Out>[Name]) => void> } = {
+    message: new Set(),
+    state: new Set(),
+    resumed: new Set(),
+    lost: new Set(),
+  };
+  /** Messages that nobody has taken. */
+  const incoming: (readonly [message: Message<In, Out>, of: Session])[] = [];
+  let iterating = 0;
+  let sleepers: (() => void)[] = [];
+  let closedPromise: Promise<void> | undefined;
+  let resolveClosed: (() => void) | undefined;
+
+  const emit = <Name extends keyof Events<In, Out>>(name: Name, event: Events<In, Out>[Name]) => {
+    for (const listener of [...listeners[name]]) {
+      try {
+        listener(event);
+      } catch (error) {
+        // The listener's own affair.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  };
+  const become = (next: State) => {
+    state = next;
+    emit("state", state);
+  };
+  const adrift = (reason: ThroughlineError, retryAt?: number) =>
+    become({ status: session.isKnown_() ? "reconnecting" : "connecting", reason, ...(retryAt && { retryAt }) });
+
+  // What the application takes.
+
+  const take = (of: Session) => {
+    if (of !== session) return;
+    of.take_(clock(), 1);
+    wake();
+  };
+  const deliver = () => {
+    while (incoming.length && listeners.message.size && !iterating) {
+      const [message, of] = incoming.shift()!;
+      take(of);
+      emit("message", message);
+    }
+    const awake = sleepers;
+    sleepers = [];
+    for (const sleeper of awake) sleeper();
+  };
+
+  // Sending.
+
+  const accept = (tag: MessageTag, re: number, packed: Packed, size: number, waiter?: Waiter): void => {
+    const held = session.send_(tag, re, packed, size);
+    if (typeof held === "string") {
+      const error = new ThroughlineError(held, `not sent: ${held.replace(/_/g, " ")}`);
+      if (!waiter) throw error;
+      return waiter.reject_(error);
+    }
+    if (waiter) {
+      waiters.set(held, waiter);
+      if (tag === "msg") receipts.push(held);
+    }
+    wake();
+  };
+  const settle = (held: Held): Waiter | undefined => {
+    const waiter = waiters.get(held);
+    waiters.delete(held);
+    return waiter;
+  };
+  const settleReceipts = () => {
+    while (receipts[0]?.seq_ && receipts[0].seq_ <= session.acked_()) settle(receipts.shift()!)?.resolve_(undefined);
+  };
+  const answerTo = (of: Session, tag: MessageTag, seq: number, body: unknown) => {
+    // An answer means something only in the session that asked.
+    if (of !== session) throw new ThroughlineError("lost", "not sent: the session that asked is lost");
+    accept(tag, seq, ...pack(body));
+  };
+
+  // Dialling.
+
+  const newRound = () => {
+    plan.restart_();
+    notOffered = undefined;
+    otherwise = false;
+  };
+  const stopDialling = () => {
+    clearTimeout(dialling?.timer_);
+    dialling?.carrier_?.end_();
+    dialling = undefined;
+  };
+  const giveUp = (close: Close) => {
+    session.abort_(clock(), close);
+    wake();
+  };
+  const pause = (reason: ThroughlineError, wait: number) => {
+    clearTimeout(retryTimer);
+    retryTimer = setTimeout(retry, wait);
+    adrift(reason, Date.now() + wait);
+  };
+  const retry = () => {
+    clearTimeout(retryTimer);
+    retryTimer = undefined;
+    if (state.status !== "connected" && state.status !== "closed" && state.reason) adrift(state.reason);
+    wake();
+  };
+  const pauseAfterFailure = (reason: ThroughlineError, atLeast?: number) => {
+    if (++attempts >= (options.maxAttempts ?? Infinity)) return giveUp(makeClose("timed_out", reason.message));
+    pause(reason, pauses.failure_(atLeast));
+  };
+
+  /** Goes on after a transport failed to carry the session. */
+  const failed = (kind: TransportKind, reason: ThroughlineError, retryAfter = 0, offered?: Close) => {
+    plan.failed_(kind);
+    if (offered) notOffered = offered;
+    else otherwise = true;
+    // It may be a box on the way that only dislikes this transport: the round goes on afterwards.
+    if (retryAfter) return pauseAfterFailure(reason, retryAfter);
+    if (plan.next_(clock())) return adrift(reason);
+    const never = otherwise ? undefined : notOffered;
+    newRound();
+    if (never) giveUp(never);
+    else pauseAfterFailure(reason);
+  };
+  /** Goes on after the server closed a transport in band, but not the session. */
+  const closed = (kind: TransportKind, close: Close) => {
+    const reason = errorOf(close);
+    const atLeast = close.detail.retry_after_ms ?? 0;
+    switch (close.code) {
+      case "not_acceptable":
+        return failed(kind, reason, 0, close);
+      case "draining":
+      case "overloaded":
+        newRound();
+        return pauseAfterFailure(reason, atLeast);
+      case "auth_expired":
+        if (fresh !== "usual" || !options.token) return giveUp(close);
+        fresh = "wanted";
+    }
+    pause(reason, pauses.loss_(atLeast));
+  };
+
+  const fetchToken = async (isFresh: boolean): Promise<unknown> => {
+    let timer;
+    const late = new Promise((_, reject) => (timer = setTimeout(reject, CONNECT_TIMEOUT, new Error("it takes too long"))));
+    try {
+      return await Promise.race([options.token?.(isFresh), late]);
+    } catch (cause) {
+      throw new ThroughlineError("token", "the token function failed", { cause });
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+
+  const dial = async (kind: TransportKind, wished = false) => {
+    stopDialling();
+    const attempt: typeof dialling = (dialling = {});
+    const isMine = () => dialling === attempt;
+    const isFresh = fresh === "wanted";
+    if (isFresh) fresh = "tried";
+    const fail = (reason: ThroughlineError, retryAfter?: number) => {
+      if (!isMine()) return;
+      stopDialling();
+      // What is bound goes on carrying, or is about to.
+      if (bound.length) return;
+      if (reason.code === "token") {
+        newRound();
+        pauseAfterFailure(reason);
+      } else failed(kind, reason, retryAfter);
+      wake();
+    };
+    let token: unknown;
+    try {
+      if (options.token) token = await fetchToken(isFresh);
+    } catch (error) {
+      return fail(error as ThroughlineError);
+    }
+    if (!isMine()) return;
+    const target: Target = {
+      url_: base + (base.includes("?") ? "&" : "?") + "session=" + session.id_,
+      codec_: codec,
+      credentials_: options.credentials ?? "include",
+    };
+    let mine: Bound | undefined;
+    const isBound = () => mine && bound.includes(mine);
+    const hooks: Hooks = {
+      open_() {
+        if (!isMine()) return;
+        clearTimeout(attempt.timer_);
+        dialling = undefined;
+        const attachment = session.introduce_(clock(), kind, bound.length > 0, token);
+        if (attachment) {
+          mine = { attachment_: attachment, kind_: kind, carrier_: carrier, wished_: wished, openedAt_: 0, failure_: undefined };
+          bound.push(mine);
+        } else carrier.end_();
+        wake();
+      },
+      frame_(frame, push) {
+        if (isBound()) session.frame_(clock(), mine!.attachment_, push, frame);
+        drain();
+        wake();
+      },
+      pushEnded_(answered) {
+        if (isBound()) session.pushEnded_(clock(), mine!.attachment_, answered);
+        wake();
+      },
+      pollEnded_() {
+        if (isBound()) session.pollEnded_(clock(), mine!.attachment_);
+        wake();
+      },
+      ended_(error, retryAfter) {
+        if (!mine) return fail(error!, retryAfter);
+        if (!isBound()) return;
+        mine.failure_ = error;
+        session.detach_(clock(), mine.attachment_, error?.code === "malformed" ? "malformed" : "ended");
+        wake();
+      },
+    };
+    const timeout = () => fail(new ThroughlineError("no_answer", `${kind} does not open`));
+    attempt.timer_ = setTimeout(timeout, CONNECT_TIMEOUT);
+    let carrier: Carrier;
+    try {
+      carrier = attempt.carrier_ = transports.find(({ kind_ }) => kind_ === kind)!.open_(target, hooks);
+    } catch (cause) {
+      // A browser that forbids it, or has it not.
+      fail(new ThroughlineError("network", `${kind} cannot be opened here`, { cause }));
+    }
+  };
+
+  // What the session tells.
+
+  const attached = (attachment: number, kind: TransportKind, resumed: boolean) => {
+    const now = clock();
+    const mine = bound.find(({ attachment_ }) => attachment_ === attachment);
+    if (mine) mine.openedAt_ = now;
+    if (mine?.wished_) plan.prefer_(kind);
+    plan.rank_(session.offered_());
+    plan.carried_(kind, now);
+    newRound();
+    attempts = 0;
+    fresh = "usual";
+    clearTimeout(retryTimer);
+    retryTimer = undefined;
+    const wasCut = state.status === "reconnecting";
+    become({ status: "connected", transport: kind });
+    if (wasCut && resumed) emit("resumed", kind);
+    clearTimeout(betterTimer);
+    if (!plan.better_(kind, now)) betterAfter = BETTER_AFTER;
+    lookForBetter(kind);
+  };
+  /** Tries better transports again, at growing intervals, as candidates beside the one that works. */
+  const lookForBetter = (kind: TransportKind) => {
+    betterTimer = setTimeout(() => {
+      const better = plan.better_(kind, clock());
+      if (better && !dialling && bound.length === 1) void dial(better);
+      lookForBetter(kind);
+    }, betterAfter);
+    betterAfter = Math.min(betterAfter * 2, BETTER_AT_MOST);
+  };
+
+  const detached = (attachment: number, why: string, close?: Close) => {
+    const lost = bound.find(({ attachment_ }) => attachment_ === attachment);
+    if (!lost) return;
+    bound = bound.filter((other) => other !== lost);
+    lost.carrier_.end_();
+    const { kind_, openedAt_, failure_ } = lost;
+    if (openedAt_) {
+      const now = clock();
+      const life = now - openedAt_;
+      if (life >= SHORT_LIFE) pauses.reset_();
+      // It opened and does not carry both ways.
+      if (why === "unproved" || why === "uplink lost") plan.demote_(kind_, now);
+      // Otherwise somebody decided so.
+      else if (!close && why !== "superseded") plan.endedAfter_(kind_, life, now);
+      newRound();
+    }
+    const reason = close ? errorOf(close) : (failure_ ?? new ThroughlineError("no_answer", `${kind_}: ${why}`));
+    const idle = !session.attachment_() && !session.isMoving_();
+    if (idle && state.status === "connected") {
+      clearTimeout(betterTimer);
+      adrift(reason);
+    }
+    // Where another is under way, the session attaches it by itself.
+    if (bound.length || dialling || away) return;
+    if (close) closed(kind_, close);
+    else if (openedAt_) pause(reason, pauses.loss_());
+    else failed(kind_, reason, (failure_ as { retryAfter_?: number } | undefined)?.retryAfter_);
+  };
+
+  const asked = (kind: TransportKind | undefined) => {
+    const current = bound.find(({ attachment_ }) => attachment_ === session.attachment_());
+    if (kind && !plan.allows_(kind)) return;
+    if (!current) return plan.prefer_(kind);
+    const next = kind ?? plan.next_(clock());
+    if (next && next !== current.kind_) void dial(next, kind !== undefined);
+    else if (kind) plan.prefer_(kind);
+  };
+
+  const ended = ([, close, by, undelivered]: Extract<SessionEvent, readonly ["ended", ...unknown[]]>) => {
+    settleReceipts();
+    const renews = by === "peer" ? beginsAfresh(close.code) : by === "timeout" && close.code === "unknown_session";
+    const reason = errorOf(close);
+    stopDialling();
+    clearTimeout(renewTimer);
+    clearTimeout(betterTimer);
+    const carriers = bound;
+    bound = [];
+    for (const { attachment_, carrier_, kind_ } of carriers) {
+      const last = session.transmit_(attachment_);
+      carrier_.end_(last && batch(kind_, attachment_, last));
+    }
+    if (renews && !over) return renew(close, reason, undelivered);
+    over = true;
+    for (const held of undelivered) settle(held)?.reject_(held.seq_ ? new ThroughlineError("lost", reason.message, { cause: reason }) : reason);
+    for (const waiter of waiters.values()) waiter.reject_(reason);
+    waiters.clear();
+    unwatch();
+    clearTimeout(retryTimer);
+    clearTimeout(dueTimer);
+    if (undelivered.length) report(reason, undelivered);
+    become({ status: "closed", reason });
+    deliver();
+    resolveClosed?.();
+  };
+  const report = (reason: ThroughlineError, messages: readonly Held[]) => {
+    const lost: Lost<Out> = { reason, unknown: messages.map(({ body_ }) => unpack(body_) as Out) };
+    // Nothing is lost silently.
+    if (!listeners.lost.size) console.warn("throughline: lost", lost);
+    emit("lost", lost);
+  };
+  /** Replaces a session that the server has forgotten, or ended for a reason that need not come again. */
+  const renew = (close: Close, reason: ThroughlineError, undelivered: readonly Held[]) => {
+    const wasKnown = session.isKnown_();
+    const wasCarried = state.status === "connected";
+    session = begin();
+    newRound();
+    receipts = [];
+    // What was never put on a transport goes to the new session, with whoever waits for it.
+    const isLost = ({ seq_, re_ }: Held) => seq_ > 0 || re_ > 0;
+    const unknown = undelivered.filter(isLost);
+    for (const held of undelivered) {
+      const waiter = settle(held);
+      const error = () => new ThroughlineError("lost", "the server has forgotten the session", { cause: reason });
+      if (isLost(held)) waiter?.reject_(error());
+      else accept(held.tag_, 0, held.body_, held.size_, waiter);
+    }
+    // Requests that were received and not answered.
+    for (const [held, waiter] of [...waiters]) {
+      if (held.seq_ && !receipts.includes(held)) {
+        waiters.delete(held);
+        waiter.reject_(new ThroughlineError("lost", "the server has forgotten the session", { cause: reason }));
+      }
+    }
+    become({ status: "reconnecting", reason });
+    if (wasKnown || unknown.length) report(reason, unknown);
+    const atLeast = close.detail.retry_after_ms ?? 0;
+    if (close.code === "going_away") pauseAfterFailure(reason, atLeast);
+    // The server answers, and knows of no reason to wait.
+    else if (close.code !== "unknown_session" || !(wasKnown || wasCarried)) pause(reason, pauses.loss_(atLeast));
+    wake();
+  };
+
+  const renewToken = (expires: number) => {
+    clearTimeout(renewTimer);
+    if (!expires || !options.token) return;
+    const of = session;
+    // Longer than a timer can wait is no time to care about.
+    const wait = Math.min(Math.max(expires * 0.75, 100), 2 ** 31 - 1);
+    renewTimer = setTimeout(() => {
+      fetchToken(true).then(
+        (token) => {
+          if (of === session) session.refreshAuth_(token);
+          wake();
+        },
+        // Then the server says `auth_expired` in time.
+        () => undefined,
+      );
+    }, wait);
+  };
+
+  const hear = (of: Session, [tag, seq, , body]: MessageFrame) => {
+    const message: Message<In, Out> = {
+      body: body as In,
+      isRequest: tag === "req",
+      reply: (answer) => answerTo(of, "res", seq, answer),
+      fail: (code, text) => answerTo(of, "err", seq, { code, message: text }),
+    };
+    incoming.push([message, of]);
+  };
+
+  const drain = () => {
+    for (let event; (event = session.event_()); ) {
+      switch (event[0]) {
+        case "attached":
+          attached(event[1], event[2], event[3]);
+          break;
+        case "detached":
+          detached(event[1], event[2], event[3]);
+          break;
+        case "message":
+          hear(session, event[1]);
+          break;
+        case "reply": {
+          const waiter = settle(event[1]);
+          if (event[2]) waiter?.resolve_(event[3]);
+          else waiter?.reject_(new ThroughlineError("failed", "the request failed", { body: event[3] }));
+          break;
+        }
+        case "auth":
+          renewToken(event[1]);
+          break;
+        case "move":
+          asked(event[1].transport ?? undefined);
+          break;
+        case "ended":
+          ended(event);
+      }
+    }
+    settleReceipts();
+    deliver();
+  };
+
+  // What goes out.
+
+  const batch = (kind: TransportKind, attachment: number, ...frames: Frame[]): Packed[] => {
+    const isPush = kind !== "websocket" && frames[0]![0] !== "hello";
+    return [...(isPush ? [["push", session.push_(attachment)] as Frame] : []), ...frames].map(codec.encode_);
+  };
+  const transmit = ({ attachment_, carrier_, kind_ }: Bound) => {
+    const poll = session.poll_(attachment_);
+    if (poll) carrier_.poll_!(codec.encode_(poll));
+    // The largest message must still fit behind what a batch holds, in base64, whatever its characters.
+    const brim = Math.min(BATCH, (session.maxBatch_() - session.maxMessage_() * 1.34 - 1024) / 3);
+    while (carrier_.ready_()) {
+      const frames: Packed[] = [];
+      let size = 0;
+      let frame;
+      while ((!size || size < brim) && frames.length < 1000 && (frame = session.transmit_(attachment_))) {
+        if (frames.length) frames.push(codec.encode_(frame));
+        else frames.push(...batch(kind_, attachment_, frame));
+        size += frames[frames.length - 1]!.length;
+        // An HTTP request may reach nobody, and a browser does not tell: before the first `welcome` nothing goes behind
+        // `hello`, so that nothing is of unknown fate for want of a network.
+        if (frame[0] === "hello" && kind_ !== "websocket" && !session.isKnown_()) break;
+      }
+      if (!frames.length) return;
+      carrier_.send_(frames);
+    }
+  };
+
+  /** One round of deciding and writing. */
+  const pump = () => {
+    pumping = false;
+    if (over) return;
+    const now = clock();
+    if (session.due_() <= now) session.timeout_(now);
+    drain();
+    for (const each of [...bound]) transmit(each);
+    drain();
+    if (over) return;
+    if (!bound.length && !dialling && !retryTimer && !away) {
+      if (!plan.next_(now)) newRound();
+      void dial(plan.next_(now)!);
+    }
+    const due = session.due_();
+    if (due !== dueAt || due === Infinity) {
+      clearTimeout(dueTimer);
+      dueAt = due;
+      if (due < Infinity) {
+        dueTimer = setTimeout(() => {
+          dueAt = Infinity;
+          if (clock() > due + LATE) look();
+          wake();
+        }, Math.max(due - now, 0));
+      }
+    }
+  };
+  /** Many sends, or many frames, go out in one batch. */
+  const wake = () => {
+    if (!pumping && !over) {
+      pumping = true;
+      queueMicrotask(pump);
+    }
+  };
+
+  // The page's life.
+
+  const look = () => {
+    if (retryTimer) retry();
+    else session.probe_(clock());
+    wake();
+  };
+  const unwatch = watchLife({
+    look_: look,
+    leave_(mayReturn) {
+      if (!mayReturn) session.close_(clock(), makeClose("normal", "the page was left"));
+      if (session.isKnown_()) {
+        // What the server may not have yet goes in a beacon: it outlives the page. It knows repeats by their numbers.
+        const frames: Packed[] = [codec.encode_(["push", session.push_(session.attachment_())])];
+        let size = 0;
+        for (const frame of session.unsaid_()) {
+          const packed = codec.encode_(frame);
+          if ((size += packed.length * 3) > BEACON) break;
+          frames.push(packed);
+        }
+        if (!mayReturn) frames.push(codec.encode_(session.farewell_()));
+        if (frames.length > 1) {
+          const blob = new Blob([codec.join_(frames) as BlobPart], { type: codec.sends_ });
+          navigator.sendBeacon(base + (base.includes("?") ? "&" : "?") + "session=" + session.id_, blob);
+        }
+      }
+      // A page with open connections is not kept.
+      away = true;
+      stopDialling();
+      clearTimeout(retryTimer);
+      retryTimer = undefined;
+      for (const { attachment_ } of [...bound]) session.detach_(clock(), attachment_);
+      if (!mayReturn) session.abort_(clock(), makeClose("normal", "the page was left"));
+      drain();
+    },
+    return_() {
+      away = false;
+      wake();
+    },
+  });
+
+  wake();
+
+  const sent = (tag: MessageTag, body: Out): Promise<unknown> =>
+    new Promise((resolve_, reject_) => accept(tag, 0, ...pack(body), { resolve_, reject_ }));
+
+  return {
+    get id() {
+      return session.id_;
+    },
+    get state() {
+      return state;
+    },
+    get waiting() {
+      return session.held_();
+    },
+    send: (body) => accept("msg", 0, ...pack(body)),
+    deliver: (body) => sent("msg", body) as Promise<void>,
+    request<Answer>(body: Out, { signal }: { signal?: AbortSignal } = {}) {
+      signal?.throwIfAborted();
+      const answer = sent("req", body) as Promise<Answer>;
+      if (!signal) return answer;
+      return new Promise<Answer>((resolve, reject) => {
+        const abort = () => reject(signal.reason as Error);
+        signal.addEventListener("abort", abort);
+        void answer.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+      });
+    },
+    on(name, listener) {
+      listeners[name].add(listener);
+      // Others that are set up now hear it too.
+      if (name === "message") queueMicrotask(deliver);
+      return () => void listeners[name].delete(listener);
+    },
+    moveTo(kind) {
+      if (!kind) plan.prefer_(undefined);
+      asked(kind);
+    },
+    close(code = "normal", reason = "") {
+      session.close_(clock(), makeClose(code, reason));
+      wake();
+      return (closedPromise ??= new Promise((resolve) => {
+        resolveClosed = resolve;
+        if (over) resolve();
+      }));
+    },
+    async *[Symbol.asyncIterator]() {
+      iterating++;
+      try {
+        for (;;) {
+          const next = incoming.shift();
+          if (next) {
+            for (const listener of listeners.message) listener(next[0]);
+            take(next[1]);
+            yield next[0];
+          } else if (over) {
+            if (state.status === "closed" && state.reason.code !== "normal") throw state.reason;
+            return;
+          } else await new Promise<void>((resolve) => sleepers.push(resolve));
+        }
+      } finally {
+        iterating--;
+        deliver();
+      }
+    },
+  };
+};

@@ -1,0 +1,37 @@
+/** One live carrier of frames, whatever it is. It knows frames, not sessions: no rule of the protocol can live here. */
+
+import type { Codec, Frame, Packed, TransportKind } from "../frame/frame.js";
+import type { ThroughlineError } from "../socket/error.js";
+
+/** Where a session's requests go, and how. */
+export interface Target {
+  readonly url_: string;
+  readonly codec_: Codec;
+  readonly credentials_: RequestCredentials;
+}
+
+/** What a carrier tells. After `ended_`, and after `end_` was called, nothing. */
+export interface Hooks {
+  /** It can be introduced: its first batch is the `hello`. */
+  open_(): void;
+  /** A frame came, on the path itself or in the answer to a push. */
+  frame_(frame: Frame, push: boolean): void;
+  pushEnded_(answered: boolean): void;
+  pollEnded_(): void;
+  ended_(error?: ThroughlineError, retryAfter?: number): void;
+}
+
+export interface Carrier {
+  /** Whether a batch may be sent now. */
+  ready_(): boolean;
+  send_(frames: readonly Packed[]): void;
+  /** Long-polling: asks for the next batch, in place of any request that still waits. */
+  poll_?(poll: Packed): void;
+  /** Ends it, with a last word. */
+  end_(last?: readonly Packed[]): void;
+}
+
+export interface Transport {
+  readonly kind_: TransportKind;
+  open_(target: Target, hooks: Hooks): Carrier;
+}
