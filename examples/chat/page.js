@@ -98,7 +98,7 @@ form.addEventListener("submit", (event) => {
     show("event lost", "", full ? "too much is waiting already: not sent" : error.message);
     return;
   }
-  pending.set(mark, show(socket.state.status === "connected" ? "mine" : "mine queued", "", said));
+  pending.set(mark, show(socket.state.status === "connected" ? "mine pending" : "mine pending queued", "", said));
   text.value = "";
   render();
 });

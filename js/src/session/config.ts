@@ -10,6 +10,11 @@ export interface Config {
   readonly outbox_: Window;
   /** What may be sent behind the first `hello`. */
   readonly early_: Window;
+  /**
+   * Whether what was never sent waits for `welcome` when a session is resumed. A server that has forgotten it drops what
+   * stands behind `hello`; so its fate is not unknown then, at the price of a round trip.
+   */
+  readonly cautious_: boolean;
   /** How many requests may wait for their answer. */
   readonly requests_: number;
   readonly ackDelay_: number;
@@ -30,6 +35,7 @@ export const defaults: Config = {
   window_: { messages: 256, bytes: 1 << 20 },
   outbox_: { messages: 1024, bytes: 2 << 20 },
   early_: { messages: 64, bytes: 64 << 10 },
+  cautious_: false,
   requests_: 256,
   ackDelay_: 50,
   closeTimeout_: 10_000,

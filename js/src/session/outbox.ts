@@ -46,9 +46,12 @@ export const createOutbox = (window: Window) => {
     window_(next: Window) {
       window = next;
     },
-    hasNext_: () =>
+    /** Whether there is one to send, perhaps one that was never sent. */
+    hasNext_: (fresh = true) =>
       cursor < numbered ||
-      (cursor < queue.length && fits(acked + numbered - taken, outstanding + queue[cursor]!.size_, window)),
+      (fresh &&
+        cursor < queue.length &&
+        fits(acked + numbered - taken, outstanding + queue[cursor]!.size_, window)),
     /** The next message for the transport that carries; only where there is one. With what was accepted, if it was
      * numbered just now. */
     next_(): readonly [MessageFrame, Held?] {

@@ -395,7 +395,7 @@ export const createSession = (config: Config, id: string, key: string, clock: nu
     // While `attach` waits for its answer the server may have fenced the old path already.
     if (carrier() !== bound || (bindings.length > 1 && isMoving())) return undefined;
     const welcomed = bound.stage_ !== GREETING;
-    if (bound.retryAt_ === Infinity && outbox.hasNext_()) {
+    if (bound.retryAt_ === Infinity && outbox.hasNext_(welcomed || !epoch || !config.cautious_)) {
       if (welcomed && inbox.isUntold_()) return ack();
       if (!epoch) waitingSince = Math.min(waitingSince, now);
       const [frame, held] = outbox.next_();

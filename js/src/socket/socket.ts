@@ -62,7 +62,7 @@ const errorOf = ({ code, reason }: Close) => new ThroughlineError(code, reason |
 
 /** Opens a socket over the given transports, best first, in the given encoding. */
 export const openSocket = <In, Out>(url: string, transports: readonly Transport[], codec: Codec, options: Options = {}): Socket<In, Out> => {
-  const config = { ...defaults, ...(options.outbox && { outbox_: options.outbox }) };
+  const config = { ...defaults, cautious_: true, ...(options.outbox && { outbox_: options.outbox }) };
   const plan = createPlan(transports.map(({ kind_ }) => kind_));
   const pauses = createPauses(options.backoff ?? { base: 500, cap: 30_000 });
   const base = new URL(url, globalThis.location?.href).href.replace(/^ws/, "http");
@@ -542,9 +542,9 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
         if (frames.length) frames.push(codec.encode_(frame));
         else frames.push(...batch(kind_, attachment_, frame));
         size += frames[frames.length - 1]!.length;
-        // An HTTP request may reach nobody, and a browser does not tell: before the first `welcome` nothing goes behind
-        // `hello`, so that nothing is of unknown fate for want of a network.
-        if (frame[0] === "hello" && kind_ !== "websocket" && !session.isKnown_()) break;
+        // An HTTP request may reach nobody, and a browser does not tell: nothing goes behind `hello`, so that nothing is
+        // of unknown fate for want of a network.
+        if (frame[0] === "hello" && kind_ !== "websocket") break;
       }
       if (!frames.length) return;
       carrier_.send_(frames);

@@ -95,6 +95,7 @@ export const clientConfig = (net: Network): Config => {
     window_: window,
     outbox_: outbox,
     early_: { messages: rng.range(1, 20), bytes: rng.chance(300) ? 150 : 4096 },
+    cautious_: rng.chance(500),
     requests_: requests,
     ackDelay_: ackDelay,
     hold_: rng.chance(100) ? 0 : rng.range(500, 10_000),

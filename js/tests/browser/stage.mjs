@@ -1,0 +1,175 @@
+/** What browser tests stand on: servers as processes, a browser, pages, and a network that can be harmed. */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import http from "node:http";
+import net from "node:net";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+const target = process.env.CARGO_TARGET_DIR ?? `${root}target`;
+
+/** How long anything may take. */
+export const PATIENCE = 20_000;
+
+/** Starts an example and reads the address that it prints. */
+export const serve = async (example, address = "127.0.0.1:0", ...more) => {
+  const child = spawn(`${target}/debug/examples/${example}`, [address, ...more], { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = await once(createInterface(child.stdout), "line");
+  const printed = /127\.0\.0\.1:\d+/.exec(line)[0];
+  return {
+    address: printed,
+    url: `http://${printed}`,
+    async kill() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const gone = once(child, "exit");
+      child.kill("SIGKILL");
+      await gone;
+    },
+  };
+};
+
+/** Serves a blank page with the client, from an origin of its own. */
+export const serveBlank = async () => {
+  const script = readFileSync(`${root}src/server/client.js`);
+  const server = http.createServer((request, answer) => {
+    const isScript = request.url === "/client.js";
+    answer.setHeader("content-type", isScript ? "text/javascript" : "text/html");
+    answer.end(isScript ? script : "<!doctype html><link rel=icon href=data:,><title>blank</title>");
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { url: `http://127.0.0.1:${server.address().port}`, kill: () => void server.close() };
+};
+
+/** A network between the browser and a server, which cuts what `blocks` says of the first bytes of a request. */
+export const serveProxy = async (address) => {
+  const [host, port] = address.split(":");
+  const open = new Set();
+  let blocks = () => false;
+  const server = net.createServer((near) => {
+    const far = net.connect(Number(port), host);
+    const pair = { seen: "", cut: () => [near, far].forEach((socket) => socket.destroy()) };
+    open.add(pair);
+    for (const socket of [near, far]) {
+      socket.on("error", pair.cut);
+      socket.on("close", () => {
+        open.delete(pair);
+        pair.cut();
+      });
+    }
+    near.on("data", (bytes) => {
+      // The head of the latest request on this connection, and the beginning of its body.
+      const text = bytes.toString("latin1");
+      pair.seen = /^(GET|POST) /.test(text) ? text : (pair.seen + text).slice(0, 4096);
+      if (blocks(pair.seen)) pair.cut();
+      else far.write(bytes);
+    });
+    far.pipe(near);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    /** From now on, and what is open already. */
+    block(what) {
+      blocks = (text) => what.test(text);
+      for (const pair of open) if (blocks(pair.seen)) pair.cut();
+    },
+    cutAll() {
+      for (const pair of open) pair.cut();
+    },
+    kill() {
+      server.close();
+      for (const pair of open) pair.cut();
+    },
+  };
+};
+
+export const launch = () =>
+  chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    ignoreDefaultArgs: ["--disable-back-forward-cache"],
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--host-resolver-rules=MAP plain.test 127.0.0.1",
+    ],
+  });
+
+/** A tab at an address; what fails in it fails the test. */
+export const tab = async (context, url) => {
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  page.faults = [];
+  page.on("pageerror", (error) => page.faults.push(error));
+  await page.goto(url);
+  return page;
+};
+
+export const unharmed = (...pages) => {
+  for (const page of pages) assert.deepEqual(page.faults, []);
+};
+
+/** Waits until a condition in the page holds. */
+export const until = async (page, condition, argument) => {
+  try {
+    await page.waitForFunction(condition, argument, { polling: 20 });
+  } catch (error) {
+    const state = await page.evaluate(() => JSON.stringify(window.socket?.state)).catch(String);
+    throw new Error(`${condition} (${argument}): the state is ${state}`, { cause: error });
+  }
+};
+
+export const connected = (page, kind) =>
+  until(page, (kind) => window.socket?.state.status === "connected" && (!kind || window.socket.state.transport === kind), kind);
+
+export const say = async (page, text) => {
+  await page.fill("#text", text);
+  await page.press("#text", "Enter");
+};
+
+const LINES = () => [...document.querySelectorAll("#lines li:not(.event)")].map((line) => line.lastChild.textContent);
+
+/** What people said, in order, without what the chat says itself. */
+export const said = (page) => page.evaluate(LINES);
+
+/** Waits until a page shows exactly this, and has nothing pending. */
+export const shows = async (page, expected) => {
+  try {
+    await page.waitForFunction(
+      ([lines, expected]) => JSON.stringify(eval(lines)()) === expected && !document.querySelector(".pending"),
+      [String(LINES), JSON.stringify(expected)],
+      { polling: 20 },
+    );
+  } catch {
+    assert.deepEqual(await said(page), expected);
+  }
+};
+
+/**
+ * Opens a socket in a blank page that talks to an echo server; `window.heard` are the numbers that came back.
+ */
+export const openEcho = (page, url, options = {}) =>
+  page.evaluate(
+    async ([script, url, options]) => {
+      const { connect } = await import(script);
+      window.heard = [];
+      window.states = [];
+      window.losses = [];
+      window.socket = connect(url, options);
+      socket.on("message", ({ body }) => heard.push(body));
+      socket.on("state", (state) => states.push(state));
+      socket.on("lost", (lost) => losses.push(lost));
+    },
+    [new URL("/client.js", page.url()).href, url, options],
+  );
