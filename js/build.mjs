@@ -6,7 +6,7 @@
  *   node build.mjs --size     says what users download, and fails beyond the limits
  */
 import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync, copyFileSync, readdirSync, mkdirSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -60,6 +60,17 @@ if (mode === "--check") {
 rmSync("dist", { recursive: true, force: true });
 writeFileSync(SERVED, served);
 const index = { ...base, entryPoints: ["src/index.ts"], sourcemap: true };
+const react = { ...base, entryPoints: ["src/react.ts"], external: ["react"] };
 await build({ ...index, format: "esm", outfile: "dist/throughline.js" });
 await build({ ...index, format: "cjs", outfile: "dist/throughline.cjs" });
 await build({ ...index, format: "iife", globalName: "throughline", outfile: "dist/throughline.iife.js" });
+await build({ ...react, format: "esm", outfile: "dist/react.js" });
+await build({ ...react, format: "cjs", outfile: "dist/react.cjs" });
+const tsc = ["node_modules/typescript/bin/tsc", "--noEmit", "false", "--declaration", "--emitDeclarationOnly"];
+execFileSync(process.execPath, [...tsc, "--outDir", "dist/types", "--rootDir", "src"], { stdio: "inherit" });
+// The same for those who `require`.
+for (const name of readdirSync("dist/types", { recursive: true })) {
+  if (!name.endsWith(".d.ts")) continue;
+  const text = readFileSync(`dist/types/${name}`, "utf8");
+  writeFileSync(`dist/types/${name.replace(/\.d\.ts$/, ".d.cts")}`, text.replace(/(from "\.[^"]*)\.js"/g, '$1.cjs"'));
+}

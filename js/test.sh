@@ -27,7 +27,7 @@ size() {
 }
 
 package() {
-    node build.mjs
+    node build.mjs && npx publint --strict
 }
 
 served() {

@@ -62,6 +62,7 @@ const errorOf = ({ code, reason }: Close) => new ThroughlineError(code, reason |
 
 /** Opens a socket over the given transports, best first, in the given encoding. */
 export const openSocket = <In, Out>(url: string, transports: readonly Transport[], codec: Codec, options: Options = {}): Socket<In, Out> => {
+  if (!transports.length) throw new TypeError("transports must name at least one");
   const config = { ...defaults, cautious_: true, ...(options.outbox && { outbox_: options.outbox }) };
   const plan = createPlan(transports.map(({ kind_ }) => kind_));
   const pauses = createPauses(options.backoff ?? { base: 500, cap: 30_000 });

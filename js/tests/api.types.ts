@@ -1,0 +1,46 @@
+/** The public API as its users see it: this file only has to compile, and the marked lines must not. */
+
+import { connect, connectWith, type Socket, sse, type State, ThroughlineError, websocket } from "../src/index.js";
+
+interface Said {
+  from: string;
+}
+interface Say {
+  text: string;
+}
+
+export const use = async (): Promise<void> => {
+  const socket: Socket<Said, Say> = connect<Said, Say>("/live", { token: async () => "t", transports: ["sse"] });
+  socket.send({ text: "hello" });
+  // @ts-expect-error It is not what the server takes.
+  socket.send({ txt: "hello" });
+  const answer: Said = await socket.request({ text: "time?" }, { signal: new AbortController().signal });
+  const other = await socket.request<number>({ text: "number?" });
+  other.toFixed();
+  // @ts-expect-error It is what the server says.
+  answer.text.trim();
+  const stop: () => void = socket.on("message", ({ body, isRequest, reply }) => isRequest && reply({ text: body.from }));
+  stop();
+  socket.on("state", (state: State) => {
+    if (state.status === "connected") state.transport.trim();
+    // @ts-expect-error Only a connection has a transport.
+    else state.transport.trim();
+    if (state.status === "reconnecting") new Date(state.retryAt ?? 0).getTime();
+  });
+  socket.on("lost", ({ unknown }) => unknown.map(({ text }) => text));
+  socket.on("resumed", (kind) => kind.trim());
+  // @ts-expect-error There is no such event.
+  socket.on("open", () => undefined);
+  for await (const { body } of socket) body.from.trim();
+  await socket.deliver({ text: "bye" });
+  await socket.close("normal", "bye");
+  connectWith<Said, Say>("/live", [websocket, sse]).moveTo("sse");
+  // @ts-expect-error A transport is a value here, so that others can be left out.
+  connectWith("/live", ["sse"]);
+  // @ts-expect-error A state is not to be changed.
+  socket.state = { status: "connecting" };
+  const bytes = connect<Uint8Array, Uint8Array>("/live", { encoding: "binary", outbox: { messages: 10, bytes: 1000 } });
+  bytes.send(new Uint8Array(3));
+  const { code }: ThroughlineError = new ThroughlineError("full", "not sent");
+  if (code === "full") return;
+};
