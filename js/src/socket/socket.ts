@@ -679,7 +679,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
         for (;;) {
           const next = incoming.shift();
           if (next) {
-            for (const listener of listeners.message) listener(next[0]);
+            emit("message", next[0]);
             take(next[1]);
             yield next[0];
           } else if (over) {

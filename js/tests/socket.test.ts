@@ -1,0 +1,526 @@
+/** The socket on a fake clock, over a fake network. */
+
+import assert from "node:assert/strict";
+import { beforeEach, mock, test } from "node:test";
+import { connect, type Options, type Socket, type State, ThroughlineError } from "../src/index.js";
+import { close as makeClose } from "../src/session/close.js";
+import { begin, type Host, pass, settle } from "./socket/host.js";
+
+let host: Host;
+beforeEach(() => {
+  host = begin();
+});
+
+type Any = Socket<unknown, unknown>;
+/** A socket, and all that it says. */
+const open = async (options: Options = {}) => {
+  const socket = connect("http://test/live", { transports: ["websocket"], ...options });
+  const states: State[] = [];
+  const heard: unknown[] = [];
+  const told: string[] = [];
+  socket.on("state", (state) => states.push(state));
+  socket.on("message", ({ body }) => heard.push(body));
+  socket.on("resumed", (kind) => told.push(`resumed ${kind}`));
+  socket.on("lost", ({ unknown }) => told.push(`lost ${JSON.stringify(unknown)}`));
+  await settle();
+  return { socket, states, heard, told };
+};
+const reasonOf = ({ state }: Any) => ("reason" in state ? state.reason?.code : undefined);
+/** What is to be settled within ten seconds of the clock. */
+const soon = async <T>(promise: Promise<T>): Promise<T> => {
+  let done = false;
+  const finish = () => (done = true);
+  promise.then(finish, finish);
+  await settle();
+  for (let times = 0; !done && times < 200; times++) await pass(50);
+  assert.ok(done, "it takes too long");
+  return promise;
+};
+const failing = async (promise: Promise<unknown>): Promise<ThroughlineError> => {
+  try {
+    await promise;
+  } catch (error) {
+    return error as ThroughlineError;
+  }
+  return assert.fail("it did not fail");
+};
+
+test("what is sent before there is a connection goes behind the first hello, in one batch", async () => {
+  const socket = connect("http://test/live?a=b", { transports: ["websocket"] });
+  for (const number of [1, 2, 3]) socket.send(number);
+  assert.deepEqual(socket.waiting, { messages: 3, bytes: 3 });
+  await settle();
+  assert.deepEqual(socket.state, { status: "connected", transport: "websocket" });
+  const { url, protocol } = host.sockets[0]!;
+  assert.equal(url, `ws://test/live?a=b&session=${socket.id}`);
+  assert.equal(protocol, "throughline.v1");
+  assert.match(host.batches[0]!, /^\["hello".*\n\["msg",1,1\]\n\["msg",2,2\]\n\["msg",3,3\]$/);
+  assert.ok(!url.includes(host.hellos[0]!.key));
+  assert.deepEqual(host.heard, [1, 2, 3]);
+  await pass(100);
+  assert.equal(socket.waiting.messages, 0);
+});
+
+test("sends of one turn go in one batch", async () => {
+  const { socket } = await open();
+  host.batches = [];
+  for (let number = 0; number < 100; number++) socket.send(number);
+  await settle();
+  assert.equal(host.batches.filter((batch) => batch.includes('"msg"')).length, 1);
+});
+
+test("a full outbox refuses what is new, drops nothing, and has room again when it was delivered", async () => {
+  host.mode = "refuse";
+  const { socket } = await open({ outbox: { messages: 3, bytes: 1000 } });
+  for (const number of [1, 2, 3]) socket.send(number);
+  assert.throws(() => socket.send(4), { name: "ThroughlineError", code: "full" });
+  assert.equal((await soon(failing(socket.request(5)))).code, "full");
+  host.mode = "accept";
+  await pass(60_000);
+  socket.send(6);
+  await settle();
+  assert.deepEqual(host.heard, [1, 2, 3, 6]);
+  assert.throws(() => socket.send("x".repeat(600_000)), { code: "too_large" });
+  assert.throws(() => socket.send(undefined), TypeError);
+});
+
+test("a connection that is cut is resumed at once, and nothing is missed", async () => {
+  const { socket, heard, told, states } = await open();
+  host.say("a");
+  await settle();
+  host.cut();
+  host.say("b");
+  socket.send("c");
+  await pass(200);
+  assert.deepEqual(heard, ["a", "b"]);
+  assert.deepEqual(host.heard, ["c"]);
+  assert.deepEqual(told, ["resumed websocket"]);
+  const seen = states.map(({ status }) => status);
+  assert.deepEqual([seen[0], seen.at(-1), seen.includes("reconnecting")], ["connected", "connected", true]);
+  assert.equal(host.hellos[1]!.epoch, "epoch-epoch");
+});
+
+test("while nobody answers it is tried again and again, ever more seldom, and the state says when", async () => {
+  host.mode = "refuse";
+  const { socket, states } = await open();
+  assert.equal(socket.state.status, "connecting");
+  assert.equal(reasonOf(socket), "network");
+  const waits: number[] = [];
+  for (let times = 0; times < 9; times++) {
+    const { state } = socket;
+    assert.ok("retryAt" in state && state.retryAt);
+    waits.push(state.retryAt - Date.now());
+    await pass(state.retryAt - Date.now());
+  }
+  assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000, 15_000]);
+  assert.ok(states.every(({ status }) => status === "connecting"));
+});
+
+test("after so many attempts as are allowed it gives up", async () => {
+  host.mode = "refuse";
+  const { socket } = await open({ maxAttempts: 3 });
+  const request = failing(socket.request("x"));
+  await pass(10_000);
+  assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "timed_out"]);
+  assert.equal((await soon(request)).code, "timed_out");
+});
+
+test("a WebSocket that never opens gives way to the next transport", async () => {
+  host.mode = "hang";
+  const { socket } = await open({ transports: ["websocket", "long-polling"] });
+  await pass(4000);
+  host.mode = "accept";
+  await pass(1500);
+  assert.deepEqual(socket.state, { status: "connected", transport: "long-polling" });
+  assert.equal(await soon(socket.request("ping")), "ping");
+});
+
+test("from a transport of need it goes back to a better one, and nothing is missed", async () => {
+  host.mode = "refuse";
+  const socket = connect("http://test/live", { transports: ["websocket", "long-polling"] });
+  const heard: unknown[] = [];
+  socket.on("message", ({ body }) => heard.push(body));
+  queueMicrotask(() => queueMicrotask(() => (host.mode = "accept")));
+  await pass(1000);
+  assert.equal(socket.state.status === "connected" && socket.state.transport, "long-polling");
+  host.say("down here");
+  await pass(15_000);
+  assert.equal(socket.state.status === "connected" && socket.state.transport, "websocket");
+  host.say("up here");
+  await pass(100);
+  assert.deepEqual(heard, ["down here", "up here"]);
+});
+
+test("a server that has forgotten the session: what is in doubt is told, what was never sent goes on", async () => {
+  const { socket, told } = await open();
+  const delivered = failing(socket.deliver("in doubt"));
+  const asked = failing(socket.request("asked"));
+  host.session().frame = () => undefined;
+  await settle();
+  host.mode = "refuse";
+  host.restart();
+  await settle();
+  socket.send("not sent yet");
+  const later = socket.request("nor this");
+  host.mode = "accept";
+  await pass(1000);
+  assert.deepEqual(told, ['lost ["in doubt","asked"]']);
+  assert.equal((await soon(delivered)).code, "lost");
+  assert.equal((await soon(asked)).code, "lost");
+  assert.deepEqual(host.heard, ["not sent yet", "nor this"]);
+  assert.equal(await soon(later), "nor this");
+  assert.equal(socket.state.status, "connected");
+});
+
+test("an answer to a request of a session that is lost goes nowhere", async () => {
+  const socket = connect("http://test/live", { transports: ["websocket"] });
+  const answers: (() => void)[] = [];
+  socket.on("message", ({ reply }) => answers.push(() => reply("late")));
+  socket.on("lost", () => undefined);
+  await settle();
+  host.say("what?", "req");
+  await settle();
+  host.restart();
+  await pass(1000);
+  assert.equal(socket.state.status, "connected");
+  assert.throws(answers[0]!, { code: "lost" });
+});
+
+test("requests are answered, fail, and are given up", async () => {
+  const { socket } = await open();
+  assert.equal(await soon(socket.request("ping")), "ping");
+  host.handle = (session, [, seq]) => {
+    const text = JSON.stringify({ code: "no", message: "never" });
+    session.send("err", seq, text, text.length);
+  };
+  const error = await soon(failing(socket.request("ping")));
+  assert.deepEqual([error.code, error.body], ["failed", { code: "no", message: "never" }]);
+  host.handle = () => undefined;
+  const control = new AbortController();
+  const given = failing(socket.request("ping", { signal: control.signal }));
+  control.abort(new RangeError("enough"));
+  assert.ok((await soon(given)) instanceof RangeError);
+  assert.throws(() => socket.request("ping", { signal: control.signal }), RangeError);
+});
+
+test("the server asks, and is answered or told of failure", async () => {
+  const answers: unknown[] = [];
+  host.handle = (_, [tag, seq, , body]) => void answers.push([tag, seq, body]);
+  const socket = connect<string, unknown>("http://test/live", { transports: ["websocket"] });
+  socket.on("message", ({ body, isRequest, reply, fail }) => {
+    assert.equal(isRequest, true);
+    if (body === "fail") fail("no", "never");
+    else reply(`${body}!`);
+  });
+  await settle();
+  host.say("ask", "req");
+  host.say("fail", "req");
+  const events: unknown[] = [];
+  const { frame } = host.session();
+  host.session().frame = (now, attachment, push, got) => {
+    if (got[0] === "res" || got[0] === "err") events.push(got.slice(0, 4));
+    frame.call(host.session(), now, attachment, push, got);
+  };
+  await settle();
+  assert.deepEqual(events, [
+    ["res", 1, 1, "ask!"],
+    ["err", 2, 2, { code: "no", message: "never" }],
+  ]);
+});
+
+test("delivered is what the server has received", async () => {
+  const { socket } = await open();
+  let done = false;
+  void socket.deliver("x").then(() => (done = true));
+  await settle();
+  assert.equal(done, false);
+  await pass(60);
+  assert.equal(done, true);
+});
+
+test("messages wait for the first who listens, and for those who iterate", async () => {
+  const socket = connect("http://test/live", { transports: ["websocket"] });
+  await settle();
+  for (const number of [1, 2]) host.say(number);
+  await settle();
+  const got: unknown[] = [];
+  const reading = (async () => {
+    for await (const { body } of socket) {
+      got.push(body);
+      if (body === 3) break;
+    }
+  })();
+  await settle();
+  host.say(3);
+  await settle();
+  await soon(reading);
+  assert.deepEqual(got, [1, 2, 3]);
+  host.say(4);
+  await settle();
+  const later: unknown[] = [];
+  const stop = socket.on("message", ({ body }) => later.push(body));
+  await settle();
+  host.say(5);
+  await settle();
+  stop();
+  host.say(6);
+  await settle();
+  assert.deepEqual(later, [4, 5]);
+});
+
+test("an application that takes nothing holds the server back", async () => {
+  const socket = connect("http://test/live", { transports: ["websocket"] });
+  await settle();
+  for (let number = 0; number < 1000; number++) host.say(number);
+  await pass(200);
+  assert.equal(host.session().held.messages, 1000 - 256);
+  const got: unknown[] = [];
+  socket.on("message", ({ body }) => got.push(body));
+  await pass(500);
+  assert.equal(got.length, 1000);
+});
+
+test("iteration ends with the socket, in order or with the reason", async () => {
+  const one = await open();
+  const all = (async () => {
+    for await (const _ of one.socket) assert.fail();
+  })();
+  void one.socket.close();
+  await pass(100);
+  await soon(all);
+  const two = await open();
+  const other = failing(
+    (async () => {
+      for await (const _ of two.socket) assert.fail();
+    })(),
+  );
+  host.session().abort(Date.now(), makeClose("kicked", "enough"));
+  await settle();
+  assert.equal((await soon(other)).code, "kicked");
+});
+
+test("close delivers what was sent, and leaves no timer", async () => {
+  const { socket } = await open();
+  socket.send("last");
+  const closed = socket.close("normal", "bye");
+  assert.throws(() => socket.send("too late"), { code: "closed" });
+  await pass(200);
+  await soon(closed);
+  assert.deepEqual(host.heard, ["last"]);
+  assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "normal"]);
+  assert.equal(host.session().end?.code, "normal");
+  const before = host.hellos.length;
+  await pass(120_000);
+  assert.equal(host.hellos.length, before);
+  assert.equal(host.sockets.length, 0);
+  await soon(socket.close());
+});
+
+test("close without a server gives up in time and says what was not delivered", async () => {
+  const { socket, told } = await open();
+  host.mode = "refuse";
+  host.cut();
+  await settle();
+  socket.send("never");
+  const closed = socket.close();
+  await pass(11_000);
+  await soon(closed);
+  assert.deepEqual(told, ['lost ["never"]']);
+});
+
+test("a silent connection is given up within one and a half heartbeats", async () => {
+  const { socket } = await open();
+  const { pump } = host;
+  host.pump = () => undefined;
+  await pass(29_000);
+  assert.equal(socket.state.status, "connected");
+  host.pump = pump;
+  host.cut = () => undefined;
+  host.mode = "refuse";
+  host.pump = () => undefined;
+  await pass(1500);
+  assert.equal(socket.state.status, "reconnecting");
+});
+
+test("a token is asked for at each hello, anew before it runs out, and once more when the server says that it has", async () => {
+  const asked: boolean[] = [];
+  host.expires = 10_000;
+  const { socket } = await open({
+    token: (fresh) => {
+      asked.push(fresh);
+      return `token ${asked.length}`;
+    },
+  });
+  assert.deepEqual(host.hellos.map(({ auth }) => auth), ["token 1"]);
+  await pass(7600);
+  assert.deepEqual(asked, [false, true]);
+  assert.ok(host.batches.includes('["auth","token 2"]'));
+  host.judge = ({ auth }) => (auth === "token 4" ? undefined : makeClose("auth_expired", "too old"));
+  host.cut();
+  await pass(1000);
+  assert.deepEqual(asked, [false, true, false, true]);
+  assert.equal(socket.state.status, "connected");
+});
+
+test("a server that takes no fresh token either is not asked again", async () => {
+  host.judge = () => makeClose("auth_expired", "too old");
+  const { socket } = await open({ token: () => "always the same" });
+  await pass(10_000);
+  assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "auth_expired"]);
+  assert.equal(host.hellos.length, 2);
+});
+
+test("a token function that fails, or takes too long, has an error of its own, and is tried again", async () => {
+  let works: "no" | "never" | "yes" = "no";
+  const { socket } = await open({
+    token: async () => {
+      if (works === "no") throw new Error("the session cookie is gone");
+      if (works === "never") await new Promise(() => undefined);
+      return "token";
+    },
+  });
+  const { state } = socket;
+  assert.ok(state.status === "connecting" && state.reason?.code === "token" && state.reason.cause instanceof Error);
+  works = "never";
+  await pass(500);
+  await pass(5500);
+  assert.equal(reasonOf(socket), "token");
+  works = "yes";
+  await pass(10_000);
+  assert.equal(socket.state.status, "connected");
+});
+
+for (const code of ["unauthorized", "forbidden", "unsupported_version", "protocol_error", "kicked-by-a-moderator"]) {
+  test(`${code} is for good, and says so`, async () => {
+    host.judge = () => makeClose(code, "because");
+    const { socket } = await open();
+    await pass(60_000);
+    const { state } = socket;
+    assert.ok(state.status === "closed" && state.reason.code === code && state.reason.message === "because");
+    assert.equal(host.hellos.length, 1);
+    assert.throws(() => socket.send("x"), { code: "closed" });
+  });
+}
+
+test("a 401 in the middle of a session ends it", async () => {
+  const { socket } = await open();
+  host.judge = () => makeClose("unauthorized", "signed out");
+  host.cut();
+  await pass(1000);
+  assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "unauthorized"]);
+});
+
+for (const code of ["draining", "overloaded"]) {
+  test(`${code} is waited for as long as the server asks`, async () => {
+    host.judge = () => makeClose(code, "", { retry_after_ms: 7000 });
+    const { socket } = await open();
+    const { state } = socket;
+    assert.ok(state.status === "connecting" && state.retryAt === Date.now() + 7250 && state.reason?.code === code);
+    host.judge = () => undefined;
+    await pass(7300);
+    assert.equal(socket.state.status, "connected");
+  });
+}
+
+test("a captive portal's page is told apart from a server, and waited out", async () => {
+  host.portal = { status: 200, type: "text/html; charset=utf-8", body: "<h1>Welcome to the hotel</h1>" };
+  const { socket } = await open({ transports: ["long-polling"] });
+  const { state } = socket;
+  assert.ok(state.status === "connecting" && state.reason?.code === "not_ours" && state.reason.status === 200);
+  assert.match(state.reason.message, /sign in/);
+  host.portal = undefined;
+  await pass(2000);
+  assert.equal(socket.state.status, "connected");
+});
+
+test("a box that asks to wait is waited for", async () => {
+  host.portal = { status: 503, type: "text/plain", body: "later", retryAfter: 20 };
+  const { socket } = await open({ transports: ["sse", "long-polling"] });
+  assert.ok("retryAt" in socket.state && socket.state.retryAt! >= Date.now() + 20_000);
+});
+
+test("what is not of the protocol ends the transport, not the session", async () => {
+  const { socket, told } = await open();
+  host.sockets[0]!.onmessage!({ data: "<html>" });
+  await pass(1000);
+  assert.equal(socket.state.status, "connected");
+  assert.deepEqual(told, ["resumed websocket"]);
+});
+
+test("a duplicated session stops, and does not come back", async () => {
+  const { socket } = await open();
+  host.sockets[0]!.write([["close", "superseded", "", { attachment: 99 }]]);
+  await pass(60_000);
+  assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "superseded"]);
+});
+
+test("a device that slept looks at its path at once", async () => {
+  const { socket } = await open();
+  host.mode = "refuse";
+  // Nothing is told: the wall clock jumps, and the first timer that runs is late.
+  mock.timers.setTime(Date.now() + 20_000);
+  const { pump } = host;
+  host.pump = () => undefined;
+  await pass(100);
+  assert.equal(socket.state.status, "connected");
+  await pass(11_000);
+  host.pump = pump;
+  assert.equal(socket.state.status, "reconnecting");
+});
+
+test("the page's life is listened to, and no more after close", async () => {
+  const listening = new Map<string, () => void>();
+  const listen = (name: string, listener: () => void) => void listening.set(name, listener);
+  const forget = (name: string) => void listening.delete(name);
+  const document = { visibilityState: "visible", addEventListener: listen, removeEventListener: forget };
+  Object.assign(globalThis, { document, addEventListener: listen, removeEventListener: forget });
+  try {
+    host.mode = "refuse";
+    const { socket } = await open();
+    await pass(20_000);
+    const { state } = socket;
+    assert.ok("retryAt" in state && state.retryAt! > Date.now() + 5000);
+    host.mode = "accept";
+    // Online again: it does not wait for its time.
+    listening.get("online")!();
+    await settle();
+    assert.equal(socket.state.status, "connected");
+    // Seen again: the path is asked whether it lives, and given up if it does not say so.
+    host.batches = [];
+    listening.get("visibilitychange")!();
+    await settle();
+    assert.match(host.batches.join(), /\["ping",/);
+    assert.equal(socket.state.status, "connected");
+    host.pump = () => undefined;
+    host.mode = "refuse";
+    listening.get("visibilitychange")!();
+    await pass(3100);
+    assert.equal(socket.state.status, "reconnecting");
+    void socket.close();
+    await pass(11_000);
+    assert.equal(listening.size, 0);
+  } finally {
+    Object.assign(globalThis, { document: undefined, addEventListener: undefined, removeEventListener: undefined });
+  }
+});
+
+test("a listener that throws harms nobody else", async () => {
+  const { socket, heard } = await open();
+  const faults: unknown[] = [];
+  const fault = (error: unknown) => faults.push(error);
+  process.prependOnceListener("uncaughtException", fault);
+  const others = process.listeners("uncaughtException").filter((listener) => listener !== fault);
+  for (const other of others) process.off("uncaughtException", other);
+  socket.on("message", () => {
+    throw new Error("mine");
+  });
+  host.say(1);
+  await settle();
+  for (const other of others) process.on("uncaughtException", other);
+  assert.deepEqual(heard, [1]);
+  assert.deepEqual(faults.map(String), ["Error: mine"]);
+});
+
+test("nothing to choose from is refused", () => {
+  assert.throws(() => connect("http://test/live", { transports: [] }), TypeError);
+});

@@ -1,0 +1,231 @@
+/** A server in this process, behind a `WebSocket` and a `fetch` that are not a browser's, on a clock that is moved by hand. */
+
+import { mock } from "node:test";
+import { common, type Frame, type Hello, isMessage, type MessageFrame, type Poll, type Push, type Rules } from "../../src/frame/frame.js";
+import { json } from "../../src/frame/json.js";
+import { close as makeClose, type Close } from "../../src/session/close.js";
+import { serverDefaults, ServerSession } from "../session/server.js";
+
+const anything = () => true;
+const rules: Rules = { ...common, hello: [anything], attach: [anything], auth: [anything], poll: [anything], push: [anything] };
+const read = (batch: string): Frame[] => {
+  const frames: Frame[] = [];
+  json.decode_(batch, (frame) => frames.push(frame), rules);
+  return frames;
+};
+
+export type Mode = "accept" | "refuse" | "hang";
+
+/** What a page answers instead of the server. */
+export interface Page {
+  status: number;
+  type: string;
+  body: string;
+  retryAfter?: number;
+}
+
+export class Host {
+  mode: Mode = "accept";
+  /** Answers requests in the server's name. */
+  portal: Page | undefined;
+  /** Why a `hello` is refused. */
+  judge: (hello: Hello) => Close | undefined = () => undefined;
+  sessions = new Map<string, ServerSession>();
+  sockets: FakeWebSocket[] = [];
+  /** Each batch that arrived, as text. */
+  batches: string[] = [];
+  hellos: Hello[] = [];
+  requests = 0;
+  heard: unknown[] = [];
+  expires = 0;
+  /** What becomes of a message. */
+  handle: (session: ServerSession, frame: MessageFrame) => void = (session, [tag, seq, , body]) => {
+    const text = JSON.stringify(body);
+    if (tag === "req") session.send("res", seq, text, text.length);
+  };
+
+  session(): ServerSession {
+    return [...this.sessions.values()].at(-1)!;
+  }
+  say(body: unknown, tag: "msg" | "req" = "msg"): void {
+    const text = JSON.stringify(body);
+    this.session().send(tag, 0, text, text.length);
+    this.pump();
+  }
+  /** Forgets all, and cuts what is open. */
+  restart(): void {
+    this.sessions.clear();
+    this.cut();
+  }
+  cut(): void {
+    for (const socket of this.sockets.splice(0)) socket.fall();
+  }
+
+  hello(hello: Hello): Close | undefined {
+    this.hellos.push(hello);
+    const refused = this.judge(hello);
+    if (refused) return refused;
+    let session = this.sessions.get(hello.session);
+    if (!session) {
+      if (hello.epoch) return makeClose("unknown_session", "no such session");
+      session = new ServerSession(serverDefaults, hello.session, "epoch-epoch", Date.now());
+      this.sessions.set(hello.session, session);
+    }
+    const close = session.hello(Date.now(), hello);
+    if (!close) session.grant(Date.now(), this.expires);
+    return close;
+  }
+  /** Lets all sessions act and write. */
+  pump(): void {
+    for (const session of this.sessions.values()) {
+      if (session.due() <= Date.now()) session.timeout(Date.now());
+      for (const event of session.events.splice(0)) {
+        if (event.type === "message") {
+          this.heard.push(event.frame[3]);
+          session.take(Date.now(), 1);
+          this.handle(session, event.frame);
+        } else if (event.type === "auth") session.acceptAuth(Date.now(), this.expires);
+        else if (event.type === "detached") {
+          for (const socket of this.sockets.filter(({ attachment, of }) => of === session && attachment === event.attachment)) {
+            if (event.close) socket.write([["close", event.close.code, event.close.reason, event.close.detail]]);
+            socket.fall();
+          }
+        }
+      }
+      for (const socket of [...this.sockets]) {
+        if (socket.of !== session) continue;
+        const frames: Frame[] = [];
+        for (let frame; (frame = session.transmit(socket.attachment)); ) frames.push(frame);
+        if (frames.length) socket.write(frames);
+      }
+    }
+  }
+
+  async fetch(_url: string, init: RequestInit): Promise<Response> {
+    this.requests++;
+    if (this.portal) {
+      const { status, type, body, retryAfter } = this.portal;
+      return new Response(body, { status, headers: { "content-type": type, ...(retryAfter && { "retry-after": String(retryAfter) }) } });
+    }
+    if (this.mode !== "accept") throw new TypeError("fetch failed");
+    const text = init.body as string;
+    this.batches.push(text);
+    const [first, ...rest] = read(text);
+    const answer = (frames: Frame[], status = 200) =>
+      new Response(json.join_(frames.map(json.encode_)) as string, { status, headers: { "content-type": json.media_ } });
+    const refuse = (close: Close) => answer([["close", close.code, close.reason, close.detail]], 400);
+    if (first![0] === "hello") {
+      const refused = this.hello(first![1] as Hello);
+      if (refused) return refuse(refused);
+    }
+    const { session: id, attachment } = first![1] as Push;
+    const session = this.sessions.get(id);
+    if (!session) return refuse(makeClose("unknown_session", ""));
+    if (first![0] === "push") {
+      for (const frame of rest) session.frame(Date.now(), attachment, true, frame);
+      this.pump();
+      return answer([session.end ? ["close", session.end.code, "", session.end.detail] : session.pushAnswer(attachment)]);
+    }
+    if (first![0] === "poll") {
+      const refused = session.poll(Date.now(), first![1] as Poll);
+      if (refused) return refuse(refused);
+    }
+    // Held until there is something to say.
+    return new Promise((resolve, reject) => {
+      init.signal?.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
+      const look = () => {
+        this.pump();
+        const frames: Frame[] = [];
+        for (let frame; (frame = session.transmit(attachment)); ) frames.push(frame);
+        if (!frames.length) return void setTimeout(look, 10);
+        session.ended(Date.now(), attachment);
+        resolve(answer(frames));
+      };
+      look();
+    });
+  }
+}
+
+let host: Host;
+
+export class FakeWebSocket {
+  readyState = 0;
+  binaryType = "";
+  onopen?: () => void;
+  onclose?: () => void;
+  onmessage?: (event: { data: string }) => void;
+  of: ServerSession | undefined;
+  attachment = 0;
+  constructor(
+    readonly url: string,
+    readonly protocol: string,
+  ) {
+    host.sockets.push(this);
+    if (host.mode === "hang") return;
+    queueMicrotask(() => {
+      if (host.mode === "refuse") return this.fall();
+      this.readyState = 1;
+      this.onopen?.();
+    });
+  }
+  send(text: string): void {
+    host.batches.push(text);
+    const frames = read(text);
+    if (frames[0]?.[0] === "hello") {
+      const hello = frames.shift()![1] as Hello;
+      const refused = host.hello(hello);
+      if (refused) {
+        this.write([["close", refused.code, refused.reason, refused.detail]]);
+        return this.fall();
+      }
+      this.of = host.sessions.get(hello.session);
+      this.attachment = hello.attachment;
+    }
+    for (const frame of frames) this.of?.frame(Date.now(), this.attachment, false, frame);
+    host.pump();
+  }
+  write(frames: Frame[]): void {
+    const text = json.join_(frames.map(json.encode_)) as string;
+    queueMicrotask(() => this.onmessage?.({ data: text }));
+  }
+  close(): void {
+    host.sockets = host.sockets.filter((socket) => socket !== this);
+    this.readyState = 3;
+    this.of?.ended(Date.now(), this.attachment);
+  }
+  fall(): void {
+    this.readyState = 3;
+    host.sockets = host.sockets.filter((socket) => socket !== this);
+    queueMicrotask(() => this.onclose?.());
+  }
+}
+
+/** A new host, and a clock that stands still. */
+export const begin = (): Host => {
+  mock.timers.reset();
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
+  mock.method(Math, "random", () => 0.5);
+  host = new Host();
+  Object.assign(globalThis, {
+    WebSocket: FakeWebSocket,
+    fetch: (url: string, init: RequestInit) => host.fetch(url, init),
+  });
+  return host;
+};
+
+/** Lets everything happen that is due now. */
+export const settle = async (): Promise<void> => {
+  for (let times = 0; times < 20; times++) {
+    await new Promise((resolve) => setImmediate(resolve));
+    host.pump();
+  }
+};
+/** Moves the clock, in steps. */
+export const pass = async (time: number): Promise<void> => {
+  for (const end = Date.now() + time; Date.now() < end; ) {
+    mock.timers.tick(Math.min(50, end - Date.now()));
+    await settle();
+  }
+};
+
+export { isMessage };
