@@ -74,6 +74,10 @@ simulation() {
     SEEDS=$seeds cargo test --quiet --test session_sim
 }
 
+js_simulation() {
+    SEEDS=$seeds js/test.sh simulation
+}
+
 # What the fuzzer finds goes to a folder of its own; only a seed that is worth keeping is added to fuzz/corpus.
 fuzz_one() {
     local target=$1 found=fuzz/target/found/$1
@@ -100,6 +104,14 @@ for target in $targets; do
 done
 step "simulation: $seeds schedules" simulation
 step "tests" cargo test --no-fail-fast
+step "browser client: tools" js/test.sh tools
+step "browser client: types" js/test.sh types
+step "browser client: what the service serves is built from js/" js/test.sh served
+step "browser client: size" js/test.sh size
+step "browser client: package" js/test.sh package
+step "browser client: unit tests and vectors" js/test.sh unit
+step "browser client: simulation, $seeds schedules" js_simulation
+step "browser client: in Chromium" js/test.sh browser
 
 printf '\n'
 for name in "${failed[@]+"${failed[@]}"}"; do

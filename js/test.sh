@@ -22,6 +22,10 @@ unit() {
     node tests/run.mjs
 }
 
+simulation() {
+    node tests/run.mjs sim
+}
+
 size() {
     node build.mjs --size
 }

@@ -56,12 +56,12 @@ socket.on("lost", ({ unknown }) => {
   }
 });
 
-const clock = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 const render = () => {
   const { state, waiting } = socket;
   document.body.dataset.status = state.status;
   const inSeconds = state.retryAt && Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000));
-  const again = inSeconds === undefined ? "trying now …" : `trying again in ${clock.format(inSeconds)} s`;
+  const again = inSeconds === undefined ? "trying now …" : `trying again in ${inSeconds}\u00a0s`;
   words.textContent = {
     connecting: state.reason ? `not connected, ${again}` : "connecting …",
     connected: `connected over ${NAMES[state.transport]}`,
@@ -70,14 +70,14 @@ const render = () => {
   }[state.status];
   const queued = state.status === "connected" ? 0 : waiting.messages;
   const parts = [];
-  if (state.status === "closed") parts.push(`This page is closed: ${state.reason.message}. Reload to join again.`);
+  if (state.status === "closed") parts.push(`This page is closed: ${state.reason.message}.`, "Reload to join again.");
   else if (state.status !== "connected") {
-    if (state.reason) parts.push(`${state.reason.message}.`);
+    if (state.reason) parts.push(sentence(state.reason.message));
     parts.push(queued ? `${queued} waiting to be sent.` : "What you say now is kept and sent later.");
   }
   notice.hidden = state.status === "connected" || (state.status === "connecting" && !state.reason);
   notice.textContent = parts.join(" ");
-  for (const control of form.elements) control.disabled = state.status === "closed";
+  for (const control of [...form.elements, transport]) control.disabled = state.status === "closed";
   for (const line of pending.values()) line.classList.toggle("queued", state.status !== "connected");
 };
 socket.on("state", render);
