@@ -6,30 +6,40 @@
  *   node build.mjs --size     says what users download, and fails beyond the limits
  */
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { minify } from "terser";
 
 process.chdir(dirname(fileURLToPath(import.meta.url)));
 const SERVED = "../src/server/client.js";
 const mode = process.argv[2];
 
-const base = {
-  bundle: true,
-  minify: true,
-  target: "es2022",
-  // Names with an underscore behind them are nobody's but ours.
-  mangleProps: /[^_]_$/,
-  mangleCache: {},
-  legalComments: "none",
-  logLevel: "warning",
+/** One file of all that an entry needs. */
+const bundle = async (entry, format = "esm", more = {}) => {
+  const { outputFiles } = await build({
+    ...entry,
+    ...more,
+    format,
+    bundle: true,
+    target: "es2022",
+    // Names with an underscore behind them are nobody's but ours.
+    mangleProps: /[^_]_$/,
+    legalComments: "none",
+    logLevel: "warning",
+    write: false,
+  });
+  // What a script tag brings is a name of the page.
+  const toplevel = format !== "iife";
+  const compress = { passes: 3, toplevel, unsafe_arrows: true, unsafe_methods: true, pure_getters: true, keep_fargs: false };
+  const { code } = await minify(outputFiles[0].text, { ecma: 2020, module: format === "esm", compress, mangle: { toplevel } });
+  return `${code}\n`;
 };
-const bundle = async (options) => (await build({ ...base, ...options, write: false })).outputFiles[0].text;
 
 /** What a page downloads that uses so much of the library. */
-const used = (contents) => bundle({ stdin: { contents, resolveDir: "src", loader: "ts" }, format: "esm" });
+const used = (contents) => bundle({ stdin: { contents, resolveDir: "src", loader: "ts" } });
 
 if (mode === "--size") {
   const KIB = 1024;
@@ -47,7 +57,8 @@ if (mode === "--size") {
   process.exit(beyond ? 1 : 0);
 }
 
-const served = await bundle({ entryPoints: ["src/index.ts"], format: "esm" });
+const index = { entryPoints: ["src/index.ts"] };
+const served = await bundle(index);
 if (mode === "--check") {
   if (readFileSync(SERVED, "utf8") !== served) {
     console.error("src/server/client.js was not made from js/src: run `npm run build` in js/ and commit it");
@@ -59,13 +70,13 @@ if (mode === "--check") {
 
 rmSync("dist", { recursive: true, force: true });
 writeFileSync(SERVED, served);
-const index = { ...base, entryPoints: ["src/index.ts"], sourcemap: true };
-const react = { ...base, entryPoints: ["src/react.ts"], external: ["react"] };
-await build({ ...index, format: "esm", outfile: "dist/throughline.js" });
-await build({ ...index, format: "cjs", outfile: "dist/throughline.cjs" });
-await build({ ...index, format: "iife", globalName: "throughline", outfile: "dist/throughline.iife.js" });
-await build({ ...react, format: "esm", outfile: "dist/react.js" });
-await build({ ...react, format: "cjs", outfile: "dist/react.cjs" });
+mkdirSync("dist");
+const react = { entryPoints: ["src/react.ts"], external: ["react"] };
+writeFileSync("dist/throughline.js", served);
+writeFileSync("dist/throughline.cjs", await bundle(index, "cjs"));
+writeFileSync("dist/throughline.iife.js", await bundle(index, "iife", { globalName: "throughline" }));
+writeFileSync("dist/react.js", await bundle(react));
+writeFileSync("dist/react.cjs", await bundle(react, "cjs"));
 const tsc = ["node_modules/typescript/bin/tsc", "--noEmit", "false", "--declaration", "--emitDeclarationOnly"];
 execFileSync(process.execPath, [...tsc, "--outDir", "dist/types", "--rootDir", "src"], { stdio: "inherit" });
 // The same for those who `require`.

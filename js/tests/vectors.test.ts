@@ -6,17 +6,14 @@ import { test } from "node:test";
 import { binary } from "../src/frame/binary.js";
 import { eventStream } from "../src/frame/event-stream.js";
 import {
+  checks,
   type Codec,
   common,
   type Frame,
   fromServer,
   isDeep,
   isMessage,
-  isNumber,
-  isSeq,
   limits,
-  members,
-  optional,
   type Rules,
 } from "../src/frame/frame.js";
 import { json } from "../src/frame/json.js";
@@ -30,36 +27,49 @@ const unhex = (hex: string) => Uint8Array.from(Buffer.from(hex, "hex"));
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 const buffer = (bytes: Uint8Array) => bytes.slice().buffer as ArrayBuffer;
 
+const isNumber = checks["n"]!;
+const isSeq = checks["s"]!;
+type Check = (value: unknown) => boolean;
+const optional =
+  (check: Check): Check =>
+  (value) =>
+    value == null || check(value);
+const members =
+  (shape: Record<string, Check>): Check =>
+  (value) => {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+    const object = value as Record<string, unknown>;
+    return (
+      Object.keys(shape).every((name) => shape[name]!(object[name])) && !((object["taken"] as number) > (object["received"] as number))
+    );
+  };
 const token = (length: number, last: RegExp) => (value: unknown) =>
   typeof value === "string" && value.length === length && /^[\w-]+$/.test(value) && last.test(value);
 const id = token(22, /[AQgw]$/);
 const key = token(43, /[AEIMQUYcgkosw048]$/);
 const epoch = token(11, /[AEIMQUYcgkosw048]$/);
 const u32 = (value: unknown) => isNumber(value) && (value as number) < 2 ** 32;
-const window_ = members({ messages: u32, bytes: isNumber });
 const transport = (value: unknown) => ["websocket", "sse", "long-polling"].includes(value as string);
 const receipt = { received: isNumber, taken: optional(isNumber) };
 const address = { session: id, key, epoch, attachment: isSeq };
 
 /** What a client sends, read as strictly as a server does. */
-const fromClient: Rules = {
-  ...common,
-  auth: [(value) => value !== undefined && !isDeep(value, 128)],
-  hello: [
-    members({
-      ...address,
-      ...receipt,
-      epoch: optional(epoch),
-      version: u32,
-      transport,
-      window: window_,
-      candidate: optional((value) => typeof value === "boolean"),
-    }),
-  ],
-  attach: [members(receipt)],
-  push: [members(address)],
-  poll: [members({ ...address, ...receipt, hold_ms: isNumber })],
-};
+Object.assign(checks, {
+  1: (value: unknown) => value !== undefined && !isDeep(value, 128),
+  2: members({
+    ...address,
+    ...receipt,
+    epoch: optional(epoch),
+    version: u32,
+    transport,
+    window: members({ messages: u32, bytes: isNumber }),
+    candidate: optional((value) => typeof value === "boolean"),
+  }),
+  3: members(receipt),
+  4: members(address),
+  5: members({ ...address, ...receipt, hold_ms: isNumber }),
+});
+const fromClient: Rules = { ...common, auth: "1", hello: "2", attach: "3", push: "4", poll: "5" };
 const rulesOf = (sender: unknown): Rules[] =>
   sender === "both" ? [fromClient, fromServer] : [sender === "client" ? fromClient : fromServer];
 

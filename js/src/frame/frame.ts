@@ -120,79 +120,60 @@ export interface Codec {
 }
 
 type Check = (value: unknown) => boolean;
-/** For each tag that may come, what its elements must be. */
-export type Rules = Readonly<Record<string, readonly Check[]>>;
+/** For each tag that may come, what its elements must be: letters of {@link checks}, capital where one may be left out. */
+export type Rules = Readonly<Record<string, string>>;
 
 export const malformed = (): never => {
   throw new SyntaxError("not throughline");
 };
 
-export const isNumber: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
-export const isSeq: Check = (value) => isNumber(value) && value !== 0;
-export const isText: Check = (value) => typeof value === "string";
-export const maybe =
-  (check: Check): Check =>
-  (value) =>
-    value === undefined || check(value);
-/** A member may also be null. */
-export const optional =
-  (check: Check): Check =>
-  (value) =>
-    value == null || check(value);
-const isThere: Check = (value) => value !== undefined;
+const isNumber: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+const isText: Check = (value) => typeof value === "string";
 
-/** Checks the members of an object; others are passed over. */
-export const members = (shape: Readonly<Record<string, Check>>): Check => (value) => {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
-  const object = value as Record<string, unknown>;
+/** Whether a value is an object whose named members are numbers; those with a mark may be missing. */
+const hasNumbers = (value: unknown, names: string): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  !Array.isArray(value) &&
+  names.split(" ").every((name) => {
+    const member = (value as Record<string, unknown>)[name.replace("?", "")];
+    return member == null ? name.includes("?") : isNumber(member) && (member !== 0 || !/^att/.test(name));
+  }) &&
   // Nothing is taken that was not received.
-  return (
-    Object.keys(shape).every((name) => shape[name]!(object[name])) &&
-    !((object["taken"] as number) > (object["received"] as number))
-  );
-};
+  !((value as Record<string, number>)["taken"]! > (value as Record<string, number>)["received"]!);
 
-const base64 = maybe((value) => value === "base64");
+export const checks: Record<string, Check> = {
+  n: isNumber,
+  s: (value) => isNumber(value) && value !== 0,
+  a: (value) => value !== undefined,
+  t: isText,
+  b: (value) => value === "base64",
+  c: (value) => isText(value) && /^[-a-z0-9_.]{1,64}$/.test(value as string),
+  d: (value) => hasNumbers(value, "received? attachment? retry_after_ms?"),
+  m: (value) => hasNumbers(value, "within_ms"),
+  w: (value) =>
+    hasNumbers(
+      value,
+      "attachment received taken? heartbeat_ms resume_window_ms max_message_bytes max_batch_bytes auth_expires_ms?",
+    ) &&
+    hasNumbers((value as Welcome).window, "messages bytes") &&
+    isText((value as Welcome).epoch) &&
+    Array.isArray((value as Welcome).transports),
+};
 
 /** The frames of both directions. */
 export const common: Rules = {
-  msg: [isSeq, isThere, base64],
-  req: [isSeq, isThere, base64],
-  res: [isSeq, isSeq, isThere, base64],
-  err: [isSeq, isSeq, isThere],
-  ack: [isNumber, maybe(isNumber)],
-  ping: [maybe(isNumber)],
-  pong: [maybe(isNumber)],
-  close: [
-    (value) => isText(value) && /^[-a-z0-9_.]{1,64}$/.test(value as string),
-    maybe(isText),
-    maybe(members({ received: optional(isNumber), attachment: optional(isSeq), retry_after_ms: optional(isNumber) })),
-  ],
+  msg: "saB",
+  req: "saB",
+  res: "ssaB",
+  err: "ssa",
+  ack: "nN",
+  ping: "N",
+  pong: "N",
+  close: "cTD",
 };
-
 /** What a server sends. */
-export const fromServer: Rules = {
-  ...common,
-  auth_ok: [isNumber],
-  move: [members({ within_ms: isNumber, transport: optional(isText) })],
-  welcome: [
-    members({
-      session: isText,
-      epoch: isText,
-      attachment: isSeq,
-      received: isNumber,
-      taken: optional(isNumber),
-      resumed: (value) => typeof value === "boolean",
-      window: members({ messages: isNumber, bytes: isNumber }),
-      heartbeat_ms: isNumber,
-      resume_window_ms: isNumber,
-      max_message_bytes: isNumber,
-      max_batch_bytes: isNumber,
-      transports: Array.isArray,
-      auth_expires_ms: optional(isNumber),
-    }),
-  ],
-};
+export const fromServer: Rules = { ...common, auth_ok: "n", move: "m", welcome: "w" };
 
 /** The deepest that JSON nests: a body, and the object of a control frame. */
 export const isDeep = (value: unknown, depth: number): boolean =>
@@ -200,7 +181,7 @@ export const isDeep = (value: unknown, depth: number): boolean =>
   value !== null &&
   (depth < 1 || Object.values(value).some((inner) => isDeep(inner, depth - 1)));
 
-export const isMessage = (frame: Frame): frame is MessageFrame => /^(msg|req|res|err)$/.test(frame[0]);
+export const isMessage = (frame: Frame): frame is MessageFrame => /^(msg|re[qs]|err)$/.test(frame[0]);
 
 /**
  * Checks the elements of a frame; undefined is a frame of an extension. `size` is what it has in JSON, without needless
@@ -216,11 +197,12 @@ export const checked = (
   if (!Array.isArray(elements) || !isText(elements[0])) return malformed();
   const [tag, ...rest] = elements as [string, ...unknown[]];
   if (tag.startsWith("x-")) return undefined;
-  const checks = Object.hasOwn(rules, tag) ? rules[tag]! : malformed();
-  if (rest.length > checks.length || !checks.every((check, at) => check(rest[at]))) malformed();
+  const rule = Object.hasOwn(rules, tag) ? rules[tag]! : malformed();
+  const fits = [...rule].every((letter, at) => (letter < "a" && letter > "9" && rest[at] === undefined) || checks[letter.toLowerCase()]!(rest[at]));
+  if (rest.length > rule.length || !fits) malformed();
   const frame = elements as unknown as Frame;
   if (isMessage(frame)) {
-    const answers = checks.length > 2 && checks[1] === isSeq;
+    const answers = rule[1] === "s";
     const at = answers ? 2 : 1;
     let body = bytes ?? rest[at];
     if (rest.length > at + 1) body = fromBase64(body);
