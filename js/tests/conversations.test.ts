@@ -3,10 +3,13 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { type Frame, type Hello, isMessage, type MessageTag, type Packed, type Poll, type TransportKind } from "../src/frame/frame.js";
+import { type Frame, type Hello, isMessage, type MessageTag, type Poll, type TransportKind } from "../src/frame/frame.js";
 import { close as makeClose, type Close } from "../src/session/close.js";
 import { defaults } from "../src/session/config.js";
-import { createSession, type Session, type SessionEvent } from "../src/session/session.js";
+import type { Binding } from "../src/session/binding.js";
+import { httpRules } from "../src/session/http.js";
+import type { Held } from "../src/session/outbox.js";
+import { createSession, type Listener, type Session } from "../src/session/session.js";
 import { serverDefaults, type ServerEvent, ServerSession } from "./session/server.js";
 
 type End = "client" | "server";
@@ -44,7 +47,7 @@ const plain = (frame: Frame, packed: boolean): unknown[] => {
     const [tag, seq, re, body] = frame;
     return [tag, seq, ...(re ? [re] : []), packed ? JSON.parse(body as string) : body];
   }
-  return frame[0] === "close" ? ["close", frame[1], "", ...(frame[3] && Object.keys(frame[3]).length ? [frame[3]] : [])] : [...frame];
+  return frame[0] === "close" ? ["close", frame[1], "", ...(frame[3] && Object.keys(frame[3]).length ? [frame[3]] : [])] : (JSON.parse(JSON.stringify(frame)) as unknown[]);
 };
 
 class Replay {
@@ -54,6 +57,7 @@ class Replay {
   private server: ServerSession | undefined;
   private seen: Record<End, unknown[]> = { client: [], server: [] };
   private readonly partings = new Map<number, Close>();
+  private readonly bounds = new Map<number, Binding>();
   private readonly kinds = new Map<number, TransportKind>();
 
   constructor() {
@@ -61,7 +65,11 @@ class Replay {
   }
   private begin(): Session {
     const { session, key } = vectors.identities[this.identity]!;
-    return createSession(defaults, session, key, this.now);
+    return createSession(defaults, session, key, this.now, httpRules);
+  }
+
+  private bound(on: number): Binding {
+    return this.bounds.get(on)!;
   }
 
   /** A frame as the file writes it, completed; a message's body as it is delivered. */
@@ -81,26 +89,20 @@ class Replay {
   }
 
   private drain(): void {
-    for (let event; (event = this.client.event_()); ) this.seen.client.push(this.clientSaw(event));
+    const see = (seen: unknown) => this.seen.client.push(seen);
+    const listener: Listener = {
+      attached_: ({ attachment_ }, resumed) => see(["attached", attachment_, resumed]),
+      detached_: ({ attachment_ }, why, close) => see(["detached", attachment_, close?.[1] ?? why]),
+      message_: ([tag, seq, , body]) => see(this.message(tag, seq, body)),
+      reply_: (_, succeeded, body) => see([succeeded ? "reply" : "failure", body]),
+      ended_: (close, _, undelivered) => see(this.ended(close, undelivered)),
+      auth_: () => assert.fail(),
+      move_: () => assert.fail(),
+    };
+    for (let event; (event = this.client.event_()); ) event(listener);
     for (const event of this.server?.events.splice(0) ?? []) {
       if (event.type === "detached" && event.close) this.partings.set(event.attachment, event.close);
       this.seen.server.push(this.serverSaw(event));
-    }
-  }
-  private clientSaw(event: SessionEvent): unknown {
-    switch (event[0]) {
-      case "attached":
-        return ["attached", event[1], event[3]];
-      case "detached":
-        return ["detached", event[1], event[3]?.code ?? event[2]];
-      case "message":
-        return this.message(event[1][0], event[1][1], event[1][3]);
-      case "reply":
-        return [event[2] ? "reply" : "failure", event[3]];
-      case "ended":
-        return this.ended(event[1], event[3]);
-      default:
-        return event;
     }
   }
   private serverSaw(event: ServerEvent): unknown {
@@ -108,7 +110,7 @@ class Replay {
       case "attached":
         return ["attached", event.attachment, event.resumed];
       case "detached":
-        return ["detached", event.attachment, event.said?.code ?? event.why];
+        return ["detached", event.attachment, event.said?.[1] ?? event.why];
       case "message":
         return this.message(event.frame[0], event.frame[1], event.frame[3]);
       case "reply":
@@ -122,15 +124,15 @@ class Replay {
   private message(tag: MessageTag, seq: number, body: unknown): unknown {
     return tag === "req" ? ["request", seq, body] : ["message", body];
   }
-  private ended(close: Close, undelivered: readonly { seq_: number; body_: Packed }[]): unknown {
-    const left = undelivered.map(({ seq_, body_ }) => ({ seq: seq_ || null, body: JSON.parse(body_ as string) as unknown }));
-    return ["ended", close.code, left];
+  private ended(close: Close, undelivered: readonly Held[]): unknown {
+    const left = undelivered.map(([, seq, , body]) => ({ seq: seq || null, body: JSON.parse(body as string) as unknown }));
+    return ["ended", close[1], left];
   }
 
   private all(end: End, on: number): Frame[] {
     const frames: Frame[] = [];
     const session = this[end];
-    const next = () => (session instanceof ServerSession ? session.transmit(on) : session?.transmit_(on));
+    const next = () => (session instanceof ServerSession ? session.transmit(on) : session?.transmit_(this.bound(on)));
     for (let frame; (frame = next()); ) frames.push(frame);
     return frames;
   }
@@ -138,15 +140,15 @@ class Replay {
     const parting = this.partings.get(on);
     if (parting && from === "server") {
       this.partings.delete(on);
-      return [["close", parting.code, "", parting.detail]];
+      return [parting];
     }
     if (from === "server" && via === "push") {
       const end = this.server!.end;
-      return [end ? ["close", end.code, "", end.detail] : this.server!.pushAnswer(on)];
+      return [end ?? this.server!.pushAnswer(on)];
     }
-    if (from === "client" && via === "poll") return [this.client.poll_(on)!];
+    if (from === "client" && via === "poll") return [this.client.http_!.poll_(this.bound(on))!];
     if (from === "client" && via === "push") {
-      return [["push", this.client.push_(on)], ...this.all("client", on)];
+      return [this.client.push_(this.bound(on)), ...this.all("client", on)];
     }
     return this.all(from, on);
   }
@@ -162,14 +164,16 @@ class Replay {
     const polls = this.kinds.get(on) === "long-polling";
     if (from === "server" && /hello|poll/.test(via) && polls) this.server?.ended(this.now, on);
     if (lost) {
-      if (from === "client" && via === "push") this.client.pushEnded_(this.now, on, false);
+      if (from === "client" && via === "push") this.client.http_!.pushEnded_(this.bound(on), false);
     } else if (from === "client") this.hearAsServer(on, via, expected);
     else this.hearAsClient(on, via, expected);
   }
   private hearAsClient(on: number, via: Way, frames: Frame[]): void {
-    for (const frame of frames) this.client.frame_(this.now, on, via === "push", frame);
-    if (via === "push") this.client.pushEnded_(this.now, on, true);
-    if (via === "poll") this.client.pollEnded_(this.now, on);
+    const bound = this.bound(on);
+    this.client.tick_(this.now);
+    for (const frame of frames) this.client.frame_(bound, via === "push", frame);
+    if (via === "push") this.client.http_!.pushEnded_(bound, true);
+    if (via === "poll") this.client.http_!.pollEnded_(bound);
   }
   private hearAsServer(on: number, via: Way, frames: Frame[]): void {
     const [first, ...behind] = frames;
@@ -197,7 +201,8 @@ class Replay {
     else if (step.sees) assert.deepEqual(this.seen[at!].splice(0), step.sees);
     else if (step.wait !== undefined) {
       this.now += step.wait;
-      if (this.client.due_() <= this.now) this.client.timeout_(this.now);
+      this.client.tick_(this.now);
+      if (this.client.due_() <= this.now) this.client.timeout_();
       if (this.server && this.server.due() <= this.now) this.server.timeout(this.now);
     } else this.act(step);
     this.drain();
@@ -208,25 +213,26 @@ class Replay {
     const tag: MessageTag = step.do === "request" ? "req" : step.do === "reply" ? "res" : "msg";
     switch (step.do) {
       case "dial":
-        assert.equal(this.client.introduce_(this.now, step.transport!, step.candidate ?? false, undefined), on);
+        this.bounds.set(on, this.client.introduce_(step.transport!, step.candidate ?? false, undefined)!);
+        assert.equal(this.bound(on).attachment_, on);
         this.kinds.set(on, step.transport!);
         return;
       case "lose":
-        return at === "client" ? this.client.detach_(this.now, on) : this.server!.ended(this.now, on);
+        return at === "client" ? this.client.detach_(this.bound(on)) : this.server!.ended(this.now, on);
       case "forget":
         this.server = undefined;
         this.seen.server = [];
         return this.partings.clear();
       case "renew":
-        assert.ok(this.client.isEnded_());
+        assert.ok(this.client.end_());
         this.identity++;
         this.client = this.begin();
         return;
       case "take":
-        return at === "client" ? this.client.take_(this.now, count) : this.server!.take(this.now, count);
+        return at === "client" ? this.client.take_(count) : this.server!.take(this.now, count);
       case "close": {
         const close = makeClose(step.code!, "");
-        return at === "client" ? this.client.close_(this.now, close) : this.server!.close(this.now, close);
+        return at === "client" ? this.client.close_(close) : this.server!.close(this.now, close);
       }
       case "send":
       case "request":

@@ -308,7 +308,7 @@ test("close delivers what was sent, and leaves no timer", async () => {
   await soon(closed);
   assert.deepEqual(host.heard, ["last"]);
   assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "normal"]);
-  assert.equal(host.session().end?.code, "normal");
+  assert.equal(host.session().end?.[1], "normal");
   const before = host.hellos.length;
   await pass(120_000);
   assert.equal(host.hellos.length, before);

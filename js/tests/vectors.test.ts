@@ -130,7 +130,7 @@ const normal = (frames: Frame[]) =>
     if (frame[0] === "close") {
       const all = Object.entries(frame[3] ?? {}) as [string, unknown][];
       const detail = Object.fromEntries(all.filter(([name, value]) => value !== null && /^(received|attachment|retry_after_ms)$/.test(name)));
-      return ["close", frame[1], close("", frame[2] ?? "").reason, ...(Object.keys(detail).length ? [detail] : [])] as unknown as Frame;
+      return ["close", frame[1], close("", frame[2])[2], ...(Object.keys(detail).length ? [detail] : [])] as unknown as Frame;
     }
     return frame;
   });

@@ -13,7 +13,7 @@ export const ATTACHED = 3;
 /** Times are those of the session's clock; `Infinity` is none. */
 export interface Binding {
   readonly attachment_: number;
-  readonly transport_: TransportKind;
+  readonly kind_: TransportKind;
   stage_: 0 | 1 | 2 | 3;
   /** Whether its `hello` only introduced it. */
   candidate_: boolean;
@@ -21,23 +21,23 @@ export interface Binding {
   until_: number;
   /** When something last proved that the path lives. */
   heard_: number;
+  helloDue_?: boolean;
+  attachDue_?: boolean;
   /** The number of the latest ping. */
   ping_: number;
-  pingDue_: boolean;
+  pingDue_?: boolean;
   /** The answer to the latest ping; and the one that was said last, in case its push is lost. */
-  pongDue_: Frame | undefined;
-  pongSaid_: Frame | undefined;
-  helloDue_: boolean;
-  attachDue_: boolean;
-  closeSaid_: boolean;
-  /** Whether a poll is open, since when, whether it has brought anything, and when the next may go. */
-  pollOpen_: boolean;
-  polled_: number;
-  fruitful_: boolean;
-  pollAt_: number;
+  pongDue_?: Frame | undefined;
+  pongSaid_?: Frame;
+  closeSaid_?: boolean;
   /** Whether the path was proved to carry both ways; and whether it is to be proved once more. */
-  proved_: boolean;
-  probed_: boolean;
+  proved_?: boolean;
+  probed_?: boolean;
+  /** Whether a poll is open, since when, whether it has brought anything, and when the next may go. */
+  pollOpen_?: boolean;
+  polled_: number;
+  fruitful_?: boolean;
+  pollAt_: number;
   /** What was acknowledged when a push ended last; pushes in a row without progress, and without answer; and until when
    * messages wait. */
   pushAcked_: number;
@@ -45,29 +45,3 @@ export interface Binding {
   unanswered_: number;
   retryAt_: number;
 }
-
-export const bind = (attachment: number, transport: TransportKind, candidate: boolean, now: number, until: number): Binding => ({
-  attachment_: attachment,
-  transport_: transport,
-  stage_: GREETING,
-  candidate_: candidate,
-  until_: until,
-  heard_: now,
-  ping_: 0,
-  pingDue_: false,
-  pongDue_: undefined,
-  pongSaid_: undefined,
-  helloDue_: true,
-  attachDue_: false,
-  closeSaid_: false,
-  pollOpen_: false,
-  polled_: now,
-  fruitful_: false,
-  pollAt_: Infinity,
-  proved_: false,
-  probed_: false,
-  pushAcked_: 0,
-  fruitless_: 0,
-  unanswered_: 0,
-  retryAt_: Infinity,
-});

@@ -1,19 +1,17 @@
 /** What a close code ends, and what the client does next: one table. `docs/PROTOCOL.md`, "Close codes". */
 
-import { type CloseDetail, toUtf8 } from "../frame/frame.js";
+import { type CloseDetail, type CloseFrame, toUtf8 } from "../frame/frame.js";
 
-export interface Close {
-  readonly code: string;
-  readonly reason: string;
-  readonly detail: CloseDetail;
-}
+/** Why a transport or a session ended. */
+export type Close = Required<CloseFrame> | readonly ["close", string, string, CloseDetail];
 
 /** The reason is for people, and cut at 256 bytes, between characters. */
-export const close = (code: string, reason: string, detail: CloseDetail = {}): Close => ({
+export const close = (code: string, reason = "", detail: CloseDetail = {}): Close => [
+  "close",
   code,
-  reason: new TextDecoder().decode(toUtf8(reason).subarray(0, 256), { stream: true }),
+  new TextDecoder().decode(toUtf8(reason).subarray(0, 256), { stream: true }),
   detail,
-});
+];
 
 /** Whether it ends only the transport that it came on. */
 export const endsTransport = (code: string): boolean =>

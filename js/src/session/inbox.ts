@@ -19,8 +19,6 @@ export const createInbox = (window: Window, capacity = window) => {
   let maxMessage = limits.message_;
   let due = Infinity;
   let overdue = false;
-  /** What was told may have been lost: it rides on what goes next. */
-  let unsure = false;
 
   const halfMessages = Math.max(window.messages >> 1, 1);
   const halfBytes = Math.max(window.bytes / 2, 1);
@@ -35,7 +33,7 @@ export const createInbox = (window: Window, capacity = window) => {
       takenUntold += size;
     }
   };
-  const isUntold = () => unsure || toldReceived !== received || toldTaken !== taken;
+  const isUntold = () => toldReceived !== received || toldTaken !== taken;
   const forget = () => {
     if (received) {
       toldReceived = 0;
@@ -92,24 +90,16 @@ export const createInbox = (window: Window, capacity = window) => {
         overdue = true;
       }
     },
-    /** Counts all as told. */
-    tell_() {
+    /** Counts what was received as told, and what was taken. */
+    tell_(takenToo = true) {
       toldReceived = received;
-      toldTaken = taken;
-      receivedUntold = takenUntold = 0;
-      due = Infinity;
-      overdue = unsure = false;
-    },
-    /** Server: counts what was received as told, and not what was taken. */
-    tellReceived_() {
-      toldReceived = received;
+      if (takenToo) {
+        toldTaken = taken;
+        takenUntold = 0;
+      }
       receivedUntold = 0;
       due = Infinity;
       overdue = false;
-    },
-    /** Server: what was told may have been lost; it is worth saying again in company. */
-    doubt_() {
-      unsure = received > 0;
     },
   };
 };

@@ -1,15 +1,9 @@
 /** The send buffer: numbers messages, keeps them until acknowledged, replays them, stays within bounds. */
 
-import type { MessageFrame, MessageTag, Packed, Window } from "../frame/frame.js";
+import type { MessageTag, Packed, Window } from "../frame/frame.js";
 
-/** A message that was accepted. It is numbered when it is first put on a transport: until then it bears 0. */
-export interface Held {
-  seq_: number;
-  readonly tag_: MessageTag;
-  readonly re_: number;
-  readonly body_: Packed;
-  readonly size_: number;
-}
+/** A message that was accepted, as its frame. It is numbered when it is first put on a transport: until then it bears 0. */
+export type Held = [tag: MessageTag, seq: number, re: number, body: Packed, size: number];
 
 export type Outbox = ReturnType<typeof createOutbox>;
 
@@ -40,7 +34,7 @@ export const createOutbox = (window: Window) => {
     isHandedOver_: () => cursor === queue.length,
     fits_: (size: number, bound: Window) => fits(queue.length, bytes + size, bound),
     push_(held: Held) {
-      bytes += held.size_;
+      bytes += held[4];
       queue.push(held);
     },
     window_(next: Window) {
@@ -51,18 +45,16 @@ export const createOutbox = (window: Window) => {
       cursor < numbered ||
       (fresh &&
         cursor < queue.length &&
-        fits(acked + numbered - taken, outstanding + queue[cursor]!.size_, window)),
-    /** The next message for the transport that carries; only where there is one. With what was accepted, if it was
-     * numbered just now. */
-    next_(): readonly [MessageFrame, Held?] {
+        fits(acked + numbered - taken, outstanding + queue[cursor]![4], window)),
+    /** The next message for the transport that carries, and whether it was numbered just now; only where there is one. */
+    next_(): readonly [held: Held, fresh: boolean] {
       const held = queue[cursor++]!;
-      const fresh = !held.seq_;
+      const fresh = !held[1];
       if (fresh) {
-        held.seq_ = acked + ++numbered;
-        outstanding += held.size_;
+        held[1] = acked + ++numbered;
+        outstanding += held[4];
       }
-      const frame: MessageFrame = [held.tag_, held.seq_, held.re_, held.body_, held.size_];
-      return fresh ? [frame, held] : [frame];
+      return [held, fresh];
     },
     /** Begins again at the oldest unacknowledged message. */
     rewind_() {
@@ -73,11 +65,11 @@ export const createOutbox = (window: Window) => {
     acknowledge_(received: number, took: number): boolean {
       if (received > acked + numbered || took > received) return false;
       for (; acked < received; acked++) {
-        const { size_ } = queue.shift()!;
+        const size = queue.shift()![4];
         numbered--;
         cursor = Math.max(cursor - 1, 0);
-        bytes -= size_;
-        untaken.push(size_);
+        bytes -= size;
+        untaken.push(size);
       }
       for (; taken < took; taken++) outstanding -= untaken.shift()!;
       return true;

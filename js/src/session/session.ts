@@ -2,18 +2,18 @@
  * The client's end of a session as a state machine without I/O: what may be said when, and what happens when not.
  *
  * It owns every rule of the protocol that outlives a frame: numbers, receipts, windows, replay, attachments and
- * candidates, liveness, closing. It reads no clock, no random source and no environment: time comes in as `now`, in
- * milliseconds that never go back. It implements `docs/PROTOCOL.md`, "Sessions".
+ * candidates, liveness, closing. It reads no clock, no random source and no environment: time comes in by `tick_`, in
+ * milliseconds, and never goes back. It implements `docs/PROTOCOL.md`, "Sessions"; what only requests and polls need is
+ * in `http.ts`.
  *
  * 1. Numbers count 1, 2, 3, … per direction and are never used again, however often transports change.
  * 2. What `send_` accepts is acknowledged, still held, or reported with the event `ended`.
  * 3. Messages are delivered in order and once.
  * 4. Any order of calls is legal. What is not drained waits.
- * 5. After `timeout_(now)`, `due_()` is later than `now`.
+ * 5. After `timeout_()`, `due_()` is later than now.
  */
 
 import {
-  type CloseDetail,
   type CloseFrame,
   type Frame,
   isMessage,
@@ -25,9 +25,10 @@ import {
   type TransportKind,
   type Welcome,
 } from "../frame/frame.js";
-import { ATTACHED, ATTACHING, bind, type Binding, GREETING, INTRODUCED } from "./binding.js";
+import { ATTACHED, ATTACHING, type Binding, GREETING, INTRODUCED } from "./binding.js";
 import { close as makeClose, type Close, endsTransport } from "./close.js";
 import type { Config } from "./config.js";
+import type { HttpRules, Inner } from "./http.js";
 import { createInbox } from "./inbox.js";
 import { createOutbox, type Held } from "./outbox.js";
 
@@ -46,14 +47,18 @@ export type Why =
   | "malformed"
   | "closed";
 
-export type SessionEvent =
-  | readonly [type: "attached", attachment: number, transport: TransportKind, resumed: boolean]
-  | readonly [type: "detached", attachment: number, why: Why, close?: Close]
-  | readonly [type: "message", frame: MessageFrame]
-  | readonly [type: "reply", request: Held, succeeded: boolean, body: unknown]
-  | readonly [type: "auth", expiresMs: number]
-  | readonly [type: "move", move: Move]
-  | readonly [type: "ended", close: Close, by: EndedBy, undelivered: readonly Held[]];
+/** What a session tells, by the name of what happened. */
+export interface SessionEvents {
+  attached_: [bound: Binding, resumed: boolean];
+  detached_: [bound: Binding, why: Why, close?: Close];
+  message_: [frame: MessageFrame];
+  reply_: [request: Held, succeeded: boolean, body: unknown];
+  auth_: [expiresMs: number];
+  move_: [move: Move];
+  /** Nothing comes after. */
+  ended_: [close: Close, by: EndedBy, undelivered: readonly Held[]];
+}
+export type Listener = { [Name in keyof SessionEvents]: (...event: SessionEvents[Name]) => void };
 
 /** Why a message was not accepted. */
 export type Refused = "closed" | "full" | "too_large" | "too_many_requests" | "never_asked";
@@ -67,16 +72,10 @@ const ENDED = 2;
 
 /** One that carries, one that takes over, two candidates. */
 const MAX_BINDINGS = 4;
-const MAX_PUSH_RETRY = 5_000;
-const MAX_UNANSWERED_PUSHES = 3;
-/** After a poll that was answered early and empty: somebody else may be polling. */
-const EMPTY_POLL_PAUSE = 500;
 
-const byNumber = (a: Binding, b: Binding) => a.attachment_ - b.attachment_;
-
-export const createSession = (config: Config, id: string, key: string, clock: number) => {
-  let now = clock;
+export const createSession = (config: Config, id: string, key: string, now: number, rules?: HttpRules) => {
   let epoch: string | undefined;
+  /** The live attachments, by their numbers. */
   let bindings: Binding[] = [];
   /** The highest attachment that was attached or tried to be, and the highest ever used. */
   let current = 0;
@@ -87,183 +86,155 @@ export const createSession = (config: Config, id: string, key: string, clock: nu
   const requests = new Map<number, Held>();
   let openRequests = 0;
   let phase = OPEN;
-  let closing: Close | undefined;
+  let closing: Close;
   let closingUntil = Infinity;
   /** A message was not taken any more: if the peer closes too, it waits for a receipt in vain. */
   let refused = false;
   /** Since when a `hello` with messages is unanswered. */
   let waitingSince = Infinity;
-  let heartbeat = 20_000;
+  let heartbeat = 0;
   let maxMessage = limits.message_;
   let maxBatch = limits.batch_;
   let offered: readonly TransportKind[] = [];
   let auth: unknown;
   let authDue = false;
   let authSaid = false;
-  const events: SessionEvent[] = [];
+  const events: ((listener: Listener) => void)[] = [];
 
-  const tick = (time: number) => (now = Math.max(now, time));
-  const binding = (attachment: number) => bindings.find((bound) => bound.attachment_ === attachment);
   /** The binding that carries messages: also one whose `hello` attaches and is not answered yet. */
   const carrier = () =>
-    bindings
-      .filter(({ stage_, candidate_ }) => stage_ === ATTACHED || (stage_ === GREETING && !candidate_))
-      .sort(byNumber)
-      .pop();
+    bindings.filter(({ stage_, candidate_ }) => stage_ === ATTACHED || (!stage_ && !candidate_)).pop();
   const isMoving = () => bindings.some(({ stage_ }) => stage_ === ATTACHING);
 
-  const detach = (attachment: number, why: Why, close?: Close) => {
-    const bound = binding(attachment);
-    if (!bound) return;
+  const detach = (bound: Binding, why: Why, close?: Close) => {
+    if (!bindings.includes(bound)) return;
     bindings = bindings.filter((other) => other !== bound);
     if (phase === ENDED) return;
-    events.push(close ? ["detached", attachment, why, close] : ["detached", attachment, why]);
+    events.push((on) => on.detached_(bound, why, close));
     // When no path carries, the best welcomed candidate attaches without waiting for its proof.
     if (!isMoving() && !carrier()) {
-      const best = bindings.filter(({ stage_ }) => stage_ === INTRODUCED).sort(byNumber).pop();
+      const best = bindings.filter(({ stage_ }) => stage_ === INTRODUCED).pop();
       if (best) sayAttach(best);
     }
   };
 
   /** Gives all attachments below one up. */
-  const fence = (winner: number) => {
-    let lower;
-    while ((lower = bindings.find(({ attachment_ }) => attachment_ < winner))) detach(lower.attachment_, "superseded");
+  const fence = ({ attachment_ }: Binding) => {
+    for (const lower of bindings.filter((other) => other.attachment_ < attachment_)) detach(lower, "superseded");
   };
+
+  const seal = ([, code, reason, detail]: Close): Close => ["close", code, reason, { ...detail, received: inbox.received_() }];
 
   const finish = (close: Close, by: EndedBy) => {
     if (phase === ENDED) return;
-    closing = { ...close, detail: { ...close.detail, received: inbox.received_() } };
+    closing = seal(close);
     phase = ENDED;
-    requests.clear();
     for (const bound of bindings) bound.closeSaid_ = false;
-    events.push(["ended", closing, by, outbox.drain_()]);
+    const undelivered = outbox.drain_();
+    events.push((on) => on.ended_(closing, by, undelivered));
   };
 
   const fail = (reason: string) => finish(makeClose("protocol_error", reason), "local");
 
   const sayAttach = (bound: Binding) => {
-    if (current > bound.attachment_) return detach(bound.attachment_, "superseded");
+    if (current > bound.attachment_) return detach(bound, "superseded");
     current = bound.attachment_;
     bound.stage_ = ATTACHING;
     // A candidate's silence is not counted before.
     bound.heard_ = now;
     bound.until_ = now + config.attachWithin_;
     // On long-polling the first poll says it.
-    bound.attachDue_ = bound.transport_ !== "long-polling";
+    bound.attachDue_ = bound.kind_ !== "long-polling";
   };
 
-  const patience = () => heartbeat * 1.5;
-  const silentAt = ({ stage_, heard_ }: Binding) => (stage_ < ATTACHING ? Infinity : heard_ + patience());
+  const silentAt = ({ stage_, heard_ }: Binding) => (stage_ < ATTACHING ? Infinity : heard_ + heartbeat * 1.5);
 
   /** Gives up waiting for an answer, if that was long enough. */
   const abandonIfDue = () => {
     if (waitingSince + config.unansweredWithin_ <= now) {
-      finish(makeClose("unknown_session", "no server answered what was sent behind hello"), "timeout");
+      finish(makeClose("unknown_session", "no server answered"), "timeout");
     }
   };
 
   // What frames of the server mean.
 
-  /** Notes what a frame proves about the path it came by. False: it came where none may. */
-  const noteHeard = (bound: Binding, push: boolean, frame: Frame): boolean => {
-    const [tag] = frame;
-    if (bound.stage_ === GREETING && !push && tag !== "welcome" && tag !== "close") {
-      detach(bound.attachment_, "malformed");
-      return false;
-    }
-    if (!push || bound.transport_ === "websocket") bound.heard_ = now;
-    // A receipt that opens the window is as good as a message: what waits for it goes at once.
-    if (!push && (frame[0] !== "ack" || outbox.isNews_(frame[1], frame[2] ?? frame[1]))) bound.fruitful_ = true;
-    return true;
-  };
-
   const handleMessage = (bound: Binding, push: boolean, frame: MessageFrame) => {
     const [tag, seq, re, body, size] = frame;
-    if (phase === CLOSING) {
+    if (phase) {
       // The closer takes no more: its close says what it received.
       refused ||= seq > inbox.received_();
       return;
     }
     const arrival = inbox.accept_(seq, size, re > 0);
-    if (arrival === "flood") fail("messages beyond the window");
-    if (arrival === "gap" && !push) detach(bound.attachment_, "gap");
+    if (arrival === "flood") fail("beyond the window");
+    if (arrival === "gap" && !push) detach(bound, "gap");
     if (arrival !== "next") return;
-    if (!re) events.push(["message", frame]);
-    else if (re > outbox.sent_()) fail("an answer to what was never asked");
+    if (!re) events.push((on) => on.message_(frame));
+    else if (re > outbox.sent_()) fail("nobody asked");
     else {
       const request = requests.get(re);
       // A second answer finds nobody who waits.
       if (request && requests.delete(re)) {
         openRequests--;
-        events.push(["reply", request, tag === "res", body]);
+        events.push((on) => on.reply_(request, tag === "res", body));
       }
     }
   };
 
-  const handleClose = (bound: Binding, [, code, reason = "", detail = {}]: CloseFrame) => {
+  const handleClose = (bound: Binding, [, code, reason, detail = {}]: CloseFrame) => {
     const close = makeClose(code, reason, detail);
-    if (endsTransport(code)) {
-      if (code === "superseded" && (detail.attachment ?? 0) > highest) {
-        // Somebody else holds the same session: coming back would only take it from them, and so would a close.
-        finish(close, "peer");
-        for (const other of bindings) other.closeSaid_ = true;
-        return;
-      }
-      return detach(bound.attachment_, "closed", close);
-    }
-    // It counts only where the session is: a refused candidate is only that; and a `hello` may have been refused for
-    // its transport only.
-    if (carrier() !== bound || (bound.stage_ === GREETING && code === "not_acceptable")) {
-      return detach(bound.attachment_, "closed", close);
-    }
-    if (detail.received != null && !outbox.acknowledge_(detail.received, 0)) {
-      return fail("a close that acknowledges what was never sent");
-    }
-    if (phase === CLOSING) {
+    if (code === "superseded" && (detail.attachment ?? 0) > highest) {
+      // Somebody else holds the same session: coming back would only take it from them, and so would a close.
+      finish(close, "peer");
+      for (const other of bindings) other.closeSaid_ = true;
+    } else if (
+      endsTransport(code) ||
+      // It counts only where the session is: a refused candidate is only that; and a `hello` may have been refused for
+      // its transport only.
+      carrier() !== bound ||
+      (!bound.stage_ && code === "not_acceptable")
+    ) {
+      detach(bound, "closed", close);
+    } else if (!outbox.acknowledge_(detail.received ?? 0, 0)) fail("a wrong receipt");
+    else if (phase) {
       // The answer to our own, or one that crossed it. Where ours was said, that is our answer.
-      const said = bindings.map(({ closeSaid_ }) => closeSaid_);
-      finish(closing!, "local");
-      bindings.forEach((other, at) => (other.closeSaid_ = said[at]!));
+      const said = bindings.filter(({ closeSaid_ }) => closeSaid_);
+      finish(closing, "local");
+      for (const other of said) other.closeSaid_ = true;
     } else finish(close, "peer");
   };
 
   const handleWelcome = (bound: Binding, welcome: Welcome) => {
-    if (bound.stage_ !== GREETING) return;
-    const attachment = bound.attachment_;
-    if (welcome.session !== id || welcome.attachment !== attachment) return detach(attachment, "malformed");
+    if (bound.stage_) return;
+    if (welcome.session !== id || welcome.attachment !== bound.attachment_) return detach(bound, "malformed");
     if (epoch && epoch !== welcome.epoch) {
       // Another life of the session: what this one had is not there.
       return finish(makeClose("unknown_session", "the server has forgotten the session"), "peer");
     }
-    if (!outbox.acknowledge_(welcome.received, welcome.taken ?? welcome.received)) {
-      return fail("a welcome that acknowledges what was never sent");
-    }
+    if (!outbox.acknowledge_(welcome.received, welcome.taken ?? welcome.received)) return fail("a wrong receipt");
+    const isAlone = !carrier();
     outbox.window_(welcome.window);
     inbox.maxMessage_((maxMessage = welcome.max_message_bytes));
     maxBatch = Math.min(limits.batch_, welcome.max_batch_bytes);
     epoch = welcome.epoch;
     offered = welcome.transports;
-    if (welcome.auth_expires_ms != null) events.push(["auth", welcome.auth_expires_ms]);
+    if (welcome.auth_expires_ms != null) events.push((on) => on.auth_(welcome.auth_expires_ms!));
     heartbeat = Math.min(Math.max(welcome.heartbeat_ms, 1), 86_400_000);
     waitingSince = Infinity;
-    // The path is to be proved, and attached if that is still to be said.
-    const isAlone = !carrier();
     bound.heard_ = now;
-    if ((bound.proved_ = bound.transport_ === "websocket")) bound.until_ = Infinity;
-    else {
-      bound.until_ = now + config.proveWithin_;
-      if (bound.transport_ === "sse") {
-        bound.ping_ = attachment;
-        bound.pingDue_ = true;
-      }
+    // The path is to be proved, and attached if that is still to be said.
+    bound.proved_ = bound.kind_ === "websocket";
+    bound.until_ = bound.proved_ ? Infinity : now + config.proveWithin_;
+    if (bound.kind_ === "sse") {
+      bound.ping_ = bound.attachment_;
+      bound.pingDue_ = true;
     }
     if (!bound.candidate_) {
       bound.stage_ = ATTACHED;
-      events.push(["attached", attachment, bound.transport_, welcome.resumed]);
+      events.push((on) => on.attached_(bound, welcome.resumed));
     } else {
       bound.stage_ = INTRODUCED;
-      if (isAlone || bound.transport_ !== "sse") sayAttach(bound);
+      if (isAlone || !bound.pingDue_) sayAttach(bound);
     }
   };
 
@@ -271,22 +242,58 @@ export const createSession = (config: Config, id: string, key: string, clock: nu
     if (bound.proved_ || number !== bound.ping_) return;
     bound.proved_ = true;
     if (bound.stage_ === INTRODUCED) sayAttach(bound);
-    else if (bound.stage_ === ATTACHED) bound.until_ = Infinity;
+    if (bound.stage_ === ATTACHED) bound.until_ = Infinity;
+  };
+
+  /** What was told may have been lost, and what was said. */
+  const doubt = () => {
+    inbox.forget_();
+    authDue ||= authSaid;
   };
 
   /** The server has answered `attach`: from here on this one carries. */
   const completeAttach = (bound: Binding) => {
     // A poll that was answered has proved itself; a stream may have been attached in need.
-    bound.proved_ ||= bound.transport_ === "long-polling";
+    bound.proved_ ||= bound.kind_ === "long-polling";
     bound.stage_ = ATTACHED;
     bound.candidate_ = false;
     bound.until_ = bound.proved_ ? Infinity : now + config.proveWithin_;
-    fence(bound.attachment_);
+    fence(bound);
     outbox.rewind_();
-    // What the old path may have lost since `attach` was said.
-    inbox.forget_();
-    authDue ||= authSaid;
-    events.push(["attached", bound.attachment_, bound.transport_, true]);
+    doubt();
+    events.push((on) => on.attached_(bound, true));
+  };
+
+  const handle = (bound: Binding, push: boolean, frame: Frame) => {
+    if (isMessage(frame)) return handleMessage(bound, push, frame);
+    const [tag, value] = frame;
+    switch (tag) {
+      case "ack":
+        if (!outbox.acknowledge_(value, frame[2] ?? value)) fail("a wrong receipt");
+        else if (!push && bound.stage_ === ATTACHING) completeAttach(bound);
+        break;
+      case "close":
+        handleClose(bound, frame);
+        break;
+      case "ping":
+        bound.pongDue_ = ["pong", ...frame.slice(1)] as unknown as Frame;
+        break;
+      case "pong":
+        if (!push) handlePong(bound, value);
+        break;
+      case "welcome":
+        handleWelcome(bound, value);
+        break;
+      case "auth_ok":
+        authSaid = false;
+        events.push((on) => on.auth_(value));
+        break;
+      case "move":
+        events.push((on) => on.move_(value));
+        break;
+      default:
+        fail("out of place");
+    }
   };
 
   // What goes out.
@@ -303,58 +310,32 @@ export const createSession = (config: Config, id: string, key: string, clock: nu
   };
   const ack = (): Frame => {
     inbox.tell_();
-    const { received, taken } = receipt();
-    return taken == null ? ["ack", received] : ["ack", received, taken];
+    return ["ack", ...Object.values(receipt())] as unknown as Frame;
   };
+  const address = ({ attachment_ }: Binding) => ({ session: id, key, epoch: epoch!, attachment: attachment_ });
 
   const hello = (bound: Binding): Frame => {
+    const { candidate_, kind_ } = bound;
+    bound.helloDue_ = false;
     // It bears the latest token.
-    if (!bound.candidate_) authDue = authSaid = false;
+    if (!candidate_) authDue = authSaid = false;
     return [
       "hello",
       {
         version: 1,
-        session: id,
-        key,
-        ...(epoch && { epoch }),
-        attachment: bound.attachment_,
-        transport: bound.transport_,
+        ...address(bound),
+        transport: kind_,
         ...tellOn(bound),
         window: config.window_,
-        ...(bound.candidate_ && { candidate: true }),
+        ...(candidate_ && { candidate: true }),
         ...(auth !== undefined && { auth }),
       },
     ];
   };
 
-  const pushOf = (attachment: number) => ({ session: id, key, epoch: epoch!, attachment });
-
-  /** The `poll` of an attachment that has none open. */
-  const poll = (attachment: number): Frame | undefined => {
-    const bound = binding(attachment);
-    if (
-      !bound ||
-      bound.transport_ !== "long-polling" ||
-      bound.stage_ === GREETING ||
-      bound.pollOpen_ ||
-      bound.pollAt_ < Infinity ||
-      phase === ENDED
-    ) {
-      return undefined;
-    }
-    bound.pollOpen_ = true;
-    bound.polled_ = now;
-    // A poll that must prove something is not held; none is held beyond the heartbeat.
-    const hold_ms = bound.proved_ ? Math.min(config.hold_, heartbeat) : 0;
-    return ["poll", { ...pushOf(attachment), ...tellOn(bound), hold_ms }];
-  };
-
   const control = (bound: Binding): Frame | undefined => {
-    if (bound.helloDue_) {
-      bound.helloDue_ = false;
-      return hello(bound);
-    }
-    if (bound.stage_ === GREETING) return undefined;
+    if (bound.helloDue_) return hello(bound);
+    if (!bound.stage_) return;
     if (bound.attachDue_) {
       bound.attachDue_ = false;
       return ["attach", receipt()];
@@ -373,260 +354,200 @@ export const createSession = (config: Config, id: string, key: string, clock: nu
       authSaid = true;
       return ["auth", auth];
     }
-    return undefined;
+    return;
   };
 
-  const closeFrame = (): Frame => {
-    const { code, reason, detail } = closing!;
-    return ["close", code, reason, { ...detail, received: inbox.received_() }];
-  };
-
-  const transmit = (attachment: number): Frame | undefined => {
-    const bound = binding(attachment);
-    if (!bound) return undefined;
+  const transmit = (bound: Binding): Frame | undefined => {
+    if (!bindings.includes(bound)) return;
+    const { stage_, closeSaid_ } = bound;
     if (phase === ENDED) {
       // Once on each transport; before `welcome` the server was told nothing that must be ended.
-      const due = !bound.closeSaid_ && bound.stage_ !== GREETING;
       bound.closeSaid_ = true;
-      return due ? closeFrame() : undefined;
+      return !closeSaid_ && stage_ ? closing : undefined;
     }
     const first = control(bound);
-    if (first) return first;
     // While `attach` waits for its answer the server may have fenced the old path already.
-    if (carrier() !== bound || (bindings.length > 1 && isMoving())) return undefined;
-    const welcomed = bound.stage_ !== GREETING;
-    if (bound.retryAt_ === Infinity && outbox.hasNext_(welcomed || !epoch || !config.cautious_)) {
-      if (welcomed && inbox.isUntold_()) return ack();
+    if (first || carrier() !== bound || (bindings[1] && isMoving())) return first;
+    if (bound.retryAt_ === Infinity && outbox.hasNext_(stage_ > 0 || !epoch || !config.cautious_)) {
+      if (stage_ && inbox.isUntold_()) return ack();
       if (!epoch) waitingSince = Math.min(waitingSince, now);
-      const [frame, held] = outbox.next_();
-      if (held?.tag_ === "req") requests.set(held.seq_, held);
-      return frame;
+      const [held, fresh] = outbox.next_();
+      if (fresh && held[0] === "req") requests.set(held[1], held);
+      return held;
     }
-    if (welcomed && inbox.isOwed_()) return ack();
+    if (!stage_) return;
+    if (inbox.isOwed_()) return ack();
     // Two ends that close at once take nothing more from each other and would wait in vain for receipts: who has seen
     // that says its close right behind its messages, and the answer says what came through.
-    const through = !outbox.held_().messages || (refused && outbox.isHandedOver_());
-    if (phase === CLOSING && !bound.closeSaid_ && welcomed && through) {
+    if (phase && !closeSaid_ && (!outbox.held_().messages || (refused && outbox.isHandedOver_()))) {
       bound.closeSaid_ = true;
-      return closeFrame();
+      return seal(closing);
     }
-    return undefined;
+    return;
+  };
+
+  const inner: Inner = {
+    config_: config,
+    outbox_: outbox,
+    has_: (bound) => bindings.includes(bound),
+    carries_: (bound) => carrier() === bound,
+    now_: () => now,
+    hold_: () => Math.min(config.hold_, heartbeat),
+    detach_: detach,
+    doubt_: doubt,
+    request_: (bound, hold_ms) => (phase === ENDED ? undefined : ["poll", { ...address(bound), ...tellOn(bound), hold_ms }]),
   };
 
   return {
+    /** What requests and polls need besides. */
+    http_: rules?.(inner),
     id_: id,
     /** Whether a server has ever welcomed it. */
-    isKnown_: () => epoch !== undefined,
-    /** The attachment that carries messages now, or 0. */
-    attachment_: () => carrier()?.attachment_ ?? 0,
+    isKnown_: () => !!epoch,
+    /** The live attachments; the one that carries messages now; whether another is about to. */
+    bindings_: () => bindings,
+    carrier_: carrier,
     isMoving_: isMoving,
-    isOpen_: () => phase === OPEN,
-    isEnded_: () => phase === ENDED,
+    isOpen_: () => !phase,
+    /** How it ended, once it has. */
+    end_: () => (phase === ENDED ? closing : undefined),
     /** The highest own message that the peer has acknowledged. */
     acked_: outbox.acked_,
     /** How many messages are held, and their bytes: accepted, not acknowledged. */
     held_: outbox.held_,
-    receipt_: () => ({ received: inbox.received_(), taken: inbox.taken_() }),
+    receipt_: () => [inbox.received_(), inbox.taken_()] as const,
     /** What the server takes at most, and which transports it offers, best first. */
     maxMessage_: () => maxMessage,
     maxBatch_: () => maxBatch,
     offered_: () => offered,
     /** What a push begins with; only after `welcome`. */
-    push_: pushOf,
+    push_: (bound: Binding): Frame => ["push", address(bound)],
+
+    /** Tells the time, which never goes back. */
+    tick_(time: number) {
+      now = Math.max(now, time);
+    },
 
     /** Accepts a message: from here on it is delivered once and in order, or reported. */
     send_(tag: MessageTag, re: number, body: Packed, size: number): Held | Refused {
-      if (phase !== OPEN) return "closed";
+      if (phase) return "closed";
       // The request of a session before, say: the peer would end this one for it.
       if (re > inbox.received_()) return "never_asked";
       if (size > maxMessage) return "too_large";
       if (!outbox.fits_(size, config.outbox_)) return "full";
-      if (tag === "req" && openRequests++ >= config.requests_) {
-        openRequests--;
-        return "too_many_requests";
-      }
-      const held: Held = { seq_: 0, tag_: tag, re_: re, body_: body, size_: size };
+      if (tag === "req" && openRequests >= config.requests_) return "too_many_requests";
+      if (tag === "req") openRequests++;
+      const held: Held = [tag, 0, re, body, size];
       outbox.push_(held);
       return held;
     },
 
     /** Ends the session in order: what was accepted is delivered first. */
-    close_(time: number, close: Close) {
-      tick(time);
-      if (phase !== OPEN) return;
-      if (!epoch && !bindings.length) return finish(close, "local");
+    close_(close: Close) {
+      if (phase) return;
+      if (!epoch && !bindings[0]) return finish(close, "local");
       phase = CLOSING;
       closing = close;
       closingUntil = now + config.closeTimeout_;
     },
     /** Ends the session at once: what is not acknowledged is reported. */
-    abort_(time: number, close: Close) {
-      tick(time);
-      finish(close, "local");
-    },
+    abort_: (close: Close) => finish(close, "local"),
 
     /** Counts messages as taken by the application, in the order of their events. */
-    take_(time: number, count: number) {
-      tick(time);
+    take_(count: number) {
       inbox.take_(count);
       inbox.arm_(now, config.ackDelay_);
     },
 
-    /** Binds a new transport: `hello` is the first frame for it. 0 when the session is over. */
-    introduce_(time: number, transport: TransportKind, candidate: boolean, token: unknown): number {
-      tick(time);
+    /** Binds a new transport: `hello` is the first frame for it. Nothing when the session is over. */
+    introduce_(kind: TransportKind, candidate: boolean, token: unknown): Binding | undefined {
       // After a sleep this may come before the timer: an id that the server may have forgotten is not used again.
       abandonIfDue();
-      if (phase === ENDED) return 0;
-      const attachment = ++highest;
+      if (phase === ENDED) return;
+      const bound: Binding = {
+        attachment_: ++highest,
+        kind_: kind,
+        stage_: GREETING,
+        candidate_: candidate,
+        until_: now + config.welcomeWithin_,
+        heard_: now,
+        polled_: now,
+        helloDue_: true,
+        pollAt_: Infinity,
+        retryAt_: Infinity,
+        ping_: 0,
+        pushAcked_: 0,
+        fruitless_: 0,
+        unanswered_: 0,
+      };
       auth = token ?? auth;
       if (!candidate) {
-        current = attachment;
-        fence(attachment);
+        current = highest;
+        fence(bound);
         outbox.rewind_();
       }
       if (bindings.length >= MAX_BINDINGS) {
-        const oldest = bindings.filter((bound) => bound.candidate_ && bound.stage_ !== ATTACHING).sort(byNumber)[0];
-        if (oldest) detach(oldest.attachment_, "superseded");
+        const oldest = bindings.find(({ candidate_, stage_ }) => candidate_ && stage_ !== ATTACHING);
+        if (oldest) detach(oldest, "superseded");
       }
-      bindings.push(bind(attachment, transport, candidate, now, now + config.welcomeWithin_));
-      return attachment;
+      bindings.push(bound);
+      return bound;
     },
 
     /** Sends a fresh token: now if something carries the session, and in every later `hello`. */
     refreshAuth_(token: unknown) {
       auth = token;
-      authDue = epoch !== undefined;
+      authDue = !!epoch;
       authSaid = false;
     },
 
     /** Asks whether the path that carries still does, now: after a sleep, or when the network has changed. */
-    probe_(time: number) {
-      tick(time);
+    probe_() {
       const bound = carrier();
       if (!bound?.proved_ || phase === ENDED) return;
       bound.proved_ = false;
       bound.probed_ = true;
       bound.until_ = now + config.proveWithin_;
-      if (bound.transport_ === "long-polling") {
-        // A newer poll takes the place of the one that may hang.
-        bound.pollOpen_ = false;
-        bound.pollAt_ = Infinity;
-      } else {
+      // A newer poll takes the place of the one that may hang.
+      bound.pollOpen_ = false;
+      bound.pollAt_ = Infinity;
+      if (bound.kind_ !== "long-polling") {
         bound.ping_ = Math.max(bound.ping_, bound.attachment_) + 1;
         bound.pingDue_ = true;
       }
     },
 
     /** Takes a frame that a transport brought: on the path by which it is judged alive, or in the answer to a push. */
-    frame_(time: number, attachment: number, push: boolean, frame: Frame) {
-      tick(time);
-      const bound = binding(attachment);
-      if (!bound) return;
+    frame_(bound: Binding, push: boolean, frame: Frame) {
+      const [tag, value] = frame;
+      if (!bindings.includes(bound)) return;
       if (phase === ENDED) {
         // Only the peer's own close matters: it needs no further answer.
-        if (frame[0] === "close") bound.closeSaid_ = true;
+        if (tag === "close") bound.closeSaid_ = true;
         return;
       }
-      if (!noteHeard(bound, push, frame)) return;
-      if (isMessage(frame)) handleMessage(bound, push, frame);
-      else {
-        switch (frame[0]) {
-          case "ack":
-            if (!outbox.acknowledge_(frame[1], frame[2] ?? frame[1])) fail("a receipt for what was never sent");
-            else if (!push && bound.stage_ === ATTACHING) completeAttach(bound);
-            break;
-          case "close":
-            handleClose(bound, frame);
-            break;
-          case "ping":
-            bound.pongDue_ = frame[1] === undefined ? ["pong"] : ["pong", frame[1]];
-            break;
-          case "pong":
-            if (!push) handlePong(bound, frame[1]);
-            break;
-          case "welcome":
-            handleWelcome(bound, frame[1]);
-            break;
-          case "auth_ok":
-            authSaid = false;
-            events.push(["auth", frame[1]]);
-            break;
-          case "move":
-            events.push(["move", frame[1]]);
-            break;
-          default:
-            fail("a frame out of its place");
-        }
-      }
+      if (!bound.stage_ && !push && tag !== "welcome" && tag !== "close") return detach(bound, "malformed");
+      if (!push || bound.kind_ === "websocket") bound.heard_ = now;
+      // A receipt that opens the window is as good as a message: what waits for it goes at once.
+      if (!push && (tag !== "ack" || outbox.isNews_(value, frame[2] ?? value))) bound.fruitful_ = true;
+      handle(bound, push, frame);
       inbox.arm_(now, config.ackDelay_);
-    },
-
-    /** Notes that the push in flight has ended. What the server did not take is sent again: at once if it took
-     * something, otherwise after a pause that grows. */
-    pushEnded_(time: number, attachment: number, answered: boolean) {
-      tick(time);
-      const bound = binding(attachment);
-      const repeats = carrier() === bound && outbox.isAdvanced_();
-      if (!bound) return;
-      if (answered) bound.unanswered_ = 0;
-      else {
-        bound.unanswered_++;
-        // What else the push may have brought is said again.
-        bound.closeSaid_ = false;
-        bound.attachDue_ = bound.stage_ === ATTACHING && bound.transport_ === "sse";
-        bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;
-        bound.pongDue_ ??= bound.pongSaid_;
-      }
-      if (bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach(attachment, "uplink lost");
-      const acked = outbox.acked_();
-      if (acked > bound.pushAcked_ || !repeats) {
-        bound.fruitless_ = 0;
-        bound.retryAt_ = Infinity;
-      } else {
-        bound.retryAt_ = now + Math.min(config.pushRetry_ * 2 ** Math.min(bound.fruitless_++, 8), MAX_PUSH_RETRY);
-      }
-      bound.pushAcked_ = acked;
-      if (repeats) outbox.rewind_();
-      if (!answered) {
-        inbox.forget_();
-        authDue ||= authSaid;
-      }
-    },
-
-    /** Notes that the open poll was answered and all its frames were handed over. */
-    pollEnded_(time: number, attachment: number) {
-      tick(time);
-      const bound = binding(attachment);
-      if (!bound?.pollOpen_) return;
-      const hold = Math.min(config.hold_, heartbeat);
-      const early = now - bound.polled_ < Math.max(hold / 2, EMPTY_POLL_PAUSE);
-      if (early && bound.proved_ && !bound.fruitful_) bound.pollAt_ = now + EMPTY_POLL_PAUSE;
-      bound.pollOpen_ = bound.fruitful_ = false;
-      bound.heard_ = now;
-      if (bound.stage_ === ATTACHED && !bound.proved_) {
-        bound.proved_ = true;
-        bound.until_ = Infinity;
-      }
     },
 
     /** Notes that an attachment's transport has ended; or that it brought what is not of the protocol: a middlebox may
      * have answered. */
-    detach_(time: number, attachment: number, why: "ended" | "malformed" = "ended") {
-      tick(time);
-      detach(attachment, why);
-    },
+    detach_: (bound: Binding, why: "ended" | "malformed" = "ended") => detach(bound, why),
 
-    /** The `poll` that may go now: it need not wait for a push in flight. */
-    poll_: poll,
     /** The next frame for an attachment's transport, if there is one to write now. */
     transmit_: transmit,
-    /** For a page that goes: what the server may not have yet, and the close behind it. */
-    *unsaid_(): Generator<Frame> {
+    /** For a page that goes: what the server may not have yet. */
+    unsaid_(): Held[] {
+      const frames = [];
       outbox.rewind_();
-      while (outbox.hasNext_()) yield outbox.next_()[0];
+      while (outbox.hasNext_()) frames.push(outbox.next_()[0]);
+      return frames;
     },
-    farewell_: closeFrame,
+    /** What happened next, in order; to be called with who is told. */
     event_: () => events.shift(),
 
     /** When to call `timeout_` at the latest. */
@@ -640,24 +561,18 @@ export const createSession = (config: Config, id: string, key: string, clock: nu
       );
     },
     /** Acts on what is due. */
-    timeout_(time: number) {
-      tick(time);
+    timeout_() {
       if (phase === ENDED) return;
       inbox.timeout_(now);
-      const lost: [number, Why][] = [];
-      for (const bound of bindings) {
-        const { attachment_, stage_ } = bound;
-        if (bound.until_ <= now) {
-          lost.push([attachment_, stage_ === GREETING ? "no welcome" : bound.probed_ ? "silent" : "unproved"]);
-        } else if (silentAt(bound) <= now) lost.push([attachment_, "silent"]);
+      for (const [bound, silent] of bindings.map((bound) => [bound, silentAt(bound) <= now] as const)) {
+        const { until_, stage_, probed_ } = bound;
+        if (until_ <= now) detach(bound, !stage_ ? "no welcome" : probed_ ? "silent" : "unproved");
+        else if (silent) detach(bound, "silent");
         if (bound.pollAt_ <= now) bound.pollAt_ = Infinity;
         if (bound.retryAt_ <= now) bound.retryAt_ = Infinity;
       }
-      for (const [attachment, why] of lost) detach(attachment, why);
       abandonIfDue();
-      if (closingUntil <= now) finish(closing!, "timeout");
+      if (closingUntil <= now) finish(closing, "timeout");
     },
   };
 };
-
-export type { Close, CloseDetail };

@@ -47,3 +47,9 @@ export class ThroughlineError extends Error {
     Object.assign(this, more);
   }
 }
+
+/** Why a path ended: what came was no frames, or nobody is there. */
+export const brokenBy = (cause: unknown): ThroughlineError =>
+  cause instanceof SyntaxError
+    ? new ThroughlineError("malformed", cause.message, { cause })
+    : new ThroughlineError("network", "nobody was reached", { cause });

@@ -6,10 +6,11 @@
 import { createPauses } from "../backoff.js";
 import type { Codec, Frame, MessageFrame, MessageTag, Packed, TransportKind } from "../frame/frame.js";
 import { toBase64, toUtf8 } from "../frame/frame.js";
+import type { Binding } from "../session/binding.js";
 import { beginsAfresh, close as makeClose, type Close } from "../session/close.js";
 import { defaults } from "../session/config.js";
 import type { Held } from "../session/outbox.js";
-import { createSession, type Session, type SessionEvent } from "../session/session.js";
+import { createSession, type Listener, type Session } from "../session/session.js";
 import type { Carrier, Hooks, Target, Transport } from "../transport/transport.js";
 import type { Events, Lost, Message, Options, Socket, State } from "./api.js";
 import { ThroughlineError } from "./error.js";
@@ -29,14 +30,13 @@ const LATE = 2_000;
 const BEACON = 60_000;
 
 /** A transport that was introduced to the session. */
-interface Bound {
-  readonly attachment_: number;
-  readonly kind_: TransportKind;
-  readonly carrier_: Carrier;
-  readonly wished_: boolean;
-  /** Since when it carries, or did; 0 is never. */
-  openedAt_: number;
-  failure_: ThroughlineError | undefined;
+interface Bound extends Binding {
+  carrier_: Carrier;
+  wished_: boolean;
+  /** Since when it carries, or did. */
+  openedAt_?: number;
+  failure_?: ThroughlineError | undefined;
+  retryAfter_?: number | undefined;
 }
 
 interface Waiter {
@@ -58,7 +58,7 @@ const pack = (body: unknown): [packed: Packed, size: number] => {
 };
 const unpack = (packed: Packed): unknown => (typeof packed === "string" ? JSON.parse(packed) : packed);
 
-const errorOf = ({ code, reason }: Close) => new ThroughlineError(code, reason || code);
+const errorOf = ([, code, reason]: Close) => new ThroughlineError(code, reason || code);
 
 /** Opens a socket over the given transports, best first, in the given encoding. */
 export const openSocket = <In, Out>(url: string, transports: readonly Transport[], codec: Codec, options: Options = {}): Socket<In, Out> => {
@@ -67,6 +67,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
   const plan = createPlan(transports.map(({ kind_ }) => kind_));
   const pauses = createPauses(options.backoff ?? { base: 500, cap: 30_000 });
   const base = new URL(url, globalThis.location?.href).href.replace(/^ws/, "http");
+  const rules = transports.find(({ rules_ }) => rules_)?.rules_;
 
   // Wall-clock time, which goes on while a device sleeps, made never to go back.
   let skew = 0;
@@ -76,11 +77,17 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     if (now < latest) skew += latest - now;
     return (latest = Math.max(now, latest));
   };
-  const begin = (): Session => createSession(config, random(16), random(32), clock());
+  const begin = (): Session => createSession(config, random(16), random(32), clock(), rules);
+  /** The session, at the time that it is. */
+  const current = () => {
+    session.tick_(clock());
+    return session;
+  };
+  const urlOf = () => base + (base.includes("?") ? "&" : "?") + "session=" + session.id_;
+  const bounds = () => session.bindings_() as Bound[];
 
   let session = begin();
   let state: State = { status: "connecting" };
-  let bound: Bound[] = [];
   /** What is being opened: not introduced yet. */
   let dialling: { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> } | undefined;
   let retryTimer: ReturnType<typeof setTimeout> | undefined;
@@ -138,7 +145,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
 
   const take = (of: Session) => {
     if (of !== session) return;
-    of.take_(clock(), 1);
+    current().take_(1);
     wake();
   };
   const deliver = () => {
@@ -173,7 +180,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     return waiter;
   };
   const settleReceipts = () => {
-    while (receipts[0]?.seq_ && receipts[0].seq_ <= session.acked_()) settle(receipts.shift()!)?.resolve_(undefined);
+    while (receipts[0]?.[1] && receipts[0][1] <= session.acked_()) settle(receipts.shift()!)?.resolve_(undefined);
   };
   const answerTo = (of: Session, tag: MessageTag, seq: number, body: unknown) => {
     // An answer means something only in the session that asked.
@@ -194,17 +201,20 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     dialling = undefined;
   };
   const giveUp = (close: Close) => {
-    session.abort_(clock(), close);
+    current().abort_(close);
     wake();
   };
-  const pause = (reason: ThroughlineError, wait: number) => {
+  const stopWaiting = () => {
     clearTimeout(retryTimer);
+    retryTimer = undefined;
+  };
+  const pause = (reason: ThroughlineError, wait: number) => {
+    stopWaiting();
     retryTimer = setTimeout(retry, wait);
     adrift(reason, Date.now() + wait);
   };
   const retry = () => {
-    clearTimeout(retryTimer);
-    retryTimer = undefined;
+    stopWaiting();
     if (state.status !== "connected" && state.status !== "closed" && state.reason) adrift(state.reason);
     wake();
   };
@@ -229,8 +239,8 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
   /** Goes on after the server closed a transport in band, but not the session. */
   const closed = (kind: TransportKind, close: Close) => {
     const reason = errorOf(close);
-    const atLeast = close.detail.retry_after_ms ?? 0;
-    switch (close.code) {
+    const atLeast = close[3].retry_after_ms ?? 0;
+    switch (close[1]) {
       case "not_acceptable":
         return failed(kind, reason, 0, close);
       case "draining":
@@ -266,7 +276,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
       if (!isMine()) return;
       stopDialling();
       // What is bound goes on carrying, or is about to.
-      if (bound.length) return;
+      if (bounds()[0]) return;
       if (reason.code === "token") {
         newRound();
         pauseAfterFailure(reason);
@@ -281,43 +291,35 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     }
     if (!isMine()) return;
     const target: Target = {
-      url_: base + (base.includes("?") ? "&" : "?") + "session=" + session.id_,
+      url_: urlOf(),
       codec_: codec,
       credentials_: options.credentials ?? "include",
     };
     let mine: Bound | undefined;
-    const isBound = () => mine && bound.includes(mine);
+    /** Tells the session, while it is still its own. */
+    const tell = (what: (session: Session, mine: Bound) => void) => {
+      if (mine && bounds().includes(mine)) what(current(), mine);
+      drain();
+      wake();
+    };
     const hooks: Hooks = {
       open_() {
         if (!isMine()) return;
         clearTimeout(attempt.timer_);
         dialling = undefined;
-        const attachment = session.introduce_(clock(), kind, bound.length > 0, token);
-        if (attachment) {
-          mine = { attachment_: attachment, kind_: kind, carrier_: carrier, wished_: wished, openedAt_: 0, failure_: undefined };
-          bound.push(mine);
-        } else carrier.end_();
+        const bound = current().introduce_(kind, !!bounds()[0], token);
+        if (bound) mine = Object.assign(bound, { carrier_: carrier, wished_: wished });
+        else carrier.end_();
         wake();
       },
-      frame_(frame, push) {
-        if (isBound()) session.frame_(clock(), mine!.attachment_, push, frame);
-        drain();
-        wake();
-      },
-      pushEnded_(answered) {
-        if (isBound()) session.pushEnded_(clock(), mine!.attachment_, answered);
-        wake();
-      },
-      pollEnded_() {
-        if (isBound()) session.pollEnded_(clock(), mine!.attachment_);
-        wake();
-      },
+      frame_: (frame, push) => tell((session, mine) => session.frame_(mine, push, frame)),
+      pushEnded_: (answered) => tell((session, mine) => session.http_!.pushEnded_(mine, answered)),
+      pollEnded_: () => tell((session, mine) => session.http_!.pollEnded_(mine)),
       ended_(error, retryAfter) {
-        if (!mine) return fail(error!, retryAfter);
-        if (!isBound()) return;
+        if (!mine) return fail(error, retryAfter);
         mine.failure_ = error;
-        session.detach_(clock(), mine.attachment_, error?.code === "malformed" ? "malformed" : "ended");
-        wake();
+        mine.retryAfter_ = retryAfter;
+        tell((session, mine) => session.detach_(mine, error.code === "malformed" ? "malformed" : "ended"));
       },
     };
     const timeout = () => fail(new ThroughlineError("no_answer", `${kind} does not open`));
@@ -333,134 +335,122 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
 
   // What the session tells.
 
-  const attached = (attachment: number, kind: TransportKind, resumed: boolean) => {
+  const attached = (bound: Bound, resumed: boolean) => {
+    const { kind_, wished_ } = bound;
     const now = clock();
-    const mine = bound.find(({ attachment_ }) => attachment_ === attachment);
-    if (mine) mine.openedAt_ = now;
-    if (mine?.wished_) plan.prefer_(kind);
+    const wasCut = state.status === "reconnecting";
+    bound.openedAt_ = now;
+    if (wished_) plan.prefer_(kind_);
     plan.rank_(session.offered_());
-    plan.carried_(kind, now);
+    plan.carried_(kind_, now);
     newRound();
     attempts = 0;
     fresh = "usual";
-    clearTimeout(retryTimer);
-    retryTimer = undefined;
-    const wasCut = state.status === "reconnecting";
-    become({ status: "connected", transport: kind });
-    if (wasCut && resumed) emit("resumed", kind);
+    stopWaiting();
+    become({ status: "connected", transport: kind_ });
+    if (wasCut && resumed) emit("resumed", kind_);
     clearTimeout(betterTimer);
-    if (!plan.better_(kind, now)) betterAfter = BETTER_AFTER;
-    lookForBetter(kind);
+    if (!plan.better_(kind_, now)) betterAfter = BETTER_AFTER;
+    lookForBetter(kind_);
   };
   /** Tries better transports again, at growing intervals, as candidates beside the one that works. */
   const lookForBetter = (kind: TransportKind) => {
     betterTimer = setTimeout(() => {
       const better = plan.better_(kind, clock());
-      if (better && !dialling && bound.length === 1) void dial(better);
+      if (better && !dialling && !bounds()[1]) void dial(better);
       lookForBetter(kind);
     }, betterAfter);
     betterAfter = Math.min(betterAfter * 2, BETTER_AT_MOST);
   };
 
-  const detached = (attachment: number, why: string, close?: Close) => {
-    const lost = bound.find(({ attachment_ }) => attachment_ === attachment);
-    if (!lost) return;
-    bound = bound.filter((other) => other !== lost);
-    lost.carrier_.end_();
-    const { kind_, openedAt_, failure_ } = lost;
+  const detached = ({ carrier_, kind_, openedAt_, failure_, retryAfter_ }: Bound, why: string, close?: Close) => {
+    carrier_.end_();
     if (openedAt_) {
       const now = clock();
       const life = now - openedAt_;
       if (life >= SHORT_LIFE) pauses.reset_();
       // It opened and does not carry both ways.
-      if (why === "unproved" || why === "uplink lost") plan.demote_(kind_, now);
+      if (/^u/.test(why)) plan.demote_(kind_, now);
       // Otherwise somebody decided so.
       else if (!close && why !== "superseded") plan.endedAfter_(kind_, life, now);
       newRound();
     }
     const reason = close ? errorOf(close) : (failure_ ?? new ThroughlineError("no_answer", `${kind_}: ${why}`));
-    const idle = !session.attachment_() && !session.isMoving_();
-    if (idle && state.status === "connected") {
+    if (!session.carrier_() && !session.isMoving_() && state.status === "connected") {
       clearTimeout(betterTimer);
       adrift(reason);
     }
     // Where another is under way, the session attaches it by itself.
-    if (bound.length || dialling || away) return;
+    if (bounds()[0] || dialling || away) return;
     if (close) closed(kind_, close);
     else if (openedAt_) pause(reason, pauses.loss_());
-    else failed(kind_, reason, (failure_ as { retryAfter_?: number } | undefined)?.retryAfter_);
+    else failed(kind_, reason, retryAfter_);
   };
 
   const asked = (kind: TransportKind | undefined) => {
-    const current = bound.find(({ attachment_ }) => attachment_ === session.attachment_());
+    const carrier = session.carrier_();
     if (kind && !plan.allows_(kind)) return;
-    if (!current) return plan.prefer_(kind);
+    if (!carrier) return plan.prefer_(kind);
     const next = kind ?? plan.next_(clock());
-    if (next && next !== current.kind_) void dial(next, kind !== undefined);
+    if (next && next !== carrier.kind_) void dial(next, !!kind);
     else if (kind) plan.prefer_(kind);
   };
 
-  const ended = ([, close, by, undelivered]: Extract<SessionEvent, readonly ["ended", ...unknown[]]>) => {
+  const ended: Listener["ended_"] = (close, by, undelivered) => {
     settleReceipts();
-    const renews = by === "peer" ? beginsAfresh(close.code) : by === "timeout" && close.code === "unknown_session";
+    const [, code] = close;
+    const renews = by === "peer" ? beginsAfresh(code) : by === "timeout" && code === "unknown_session";
     const reason = errorOf(close);
     stopDialling();
     clearTimeout(renewTimer);
     clearTimeout(betterTimer);
-    const carriers = bound;
-    bound = [];
-    for (const { attachment_, carrier_, kind_ } of carriers) {
-      const last = session.transmit_(attachment_);
-      carrier_.end_(last && batch(kind_, attachment_, last));
+    for (const bound of bounds()) {
+      const last = session.transmit_(bound);
+      bound.carrier_.end_(last && batch(bound, last));
     }
-    if (renews && !over) return renew(close, reason, undelivered);
+    if (renews) return renew(close, reason, undelivered);
     over = true;
-    for (const held of undelivered) settle(held)?.reject_(held.seq_ ? new ThroughlineError("lost", reason.message, { cause: reason }) : reason);
-    for (const waiter of waiters.values()) waiter.reject_(reason);
-    waiters.clear();
+    lose(reason, undelivered, reason);
     unwatch();
-    clearTimeout(retryTimer);
+    stopWaiting();
     clearTimeout(dueTimer);
-    if (undelivered.length) report(reason, undelivered);
+    if (undelivered[0]) report(reason, undelivered);
     become({ status: "closed", reason });
     deliver();
     resolveClosed?.();
   };
+  /** Tells those who wait for what is lost; `unsent` is why what was never sent is not going to be. */
+  const lose = (cause: ThroughlineError, undelivered: readonly Held[], unsent?: ThroughlineError) => {
+    for (const [held, waiter] of [...waiters]) {
+      if (unsent || !undelivered.includes(held)) {
+        waiters.delete(held);
+        waiter.reject_(held[1] || !unsent ? new ThroughlineError("lost", cause.message, { cause }) : unsent);
+      }
+    }
+  };
   const report = (reason: ThroughlineError, messages: readonly Held[]) => {
-    const lost: Lost<Out> = { reason, unknown: messages.map(({ body_ }) => unpack(body_) as Out) };
+    const lost: Lost<Out> = { reason, unknown: messages.map(([, , , body]) => unpack(body) as Out) };
     // Nothing is lost silently.
     if (!listeners.lost.size) console.warn("throughline: lost", lost);
     emit("lost", lost);
   };
   /** Replaces a session that the server has forgotten, or ended for a reason that need not come again. */
-  const renew = (close: Close, reason: ThroughlineError, undelivered: readonly Held[]) => {
+  const renew = ([, code, , { retry_after_ms }]: Close, reason: ThroughlineError, undelivered: readonly Held[]) => {
     const wasKnown = session.isKnown_();
-    const wasCarried = state.status === "connected";
+    // What was never put on a transport goes to the new session, with whoever waits for it.
+    const unsent = undelivered.filter(([, seq, re]) => !seq && !re);
+    const unknown = undelivered.filter((held) => !unsent.includes(held));
     session = begin();
     newRound();
     receipts = [];
-    // What was never put on a transport goes to the new session, with whoever waits for it.
-    const isLost = ({ seq_, re_ }: Held) => seq_ > 0 || re_ > 0;
-    const unknown = undelivered.filter(isLost);
-    for (const held of undelivered) {
-      const waiter = settle(held);
-      const error = () => new ThroughlineError("lost", "the server has forgotten the session", { cause: reason });
-      if (isLost(held)) waiter?.reject_(error());
-      else accept(held.tag_, 0, held.body_, held.size_, waiter);
-    }
-    // Requests that were received and not answered.
-    for (const [held, waiter] of [...waiters]) {
-      if (held.seq_ && !receipts.includes(held)) {
-        waiters.delete(held);
-        waiter.reject_(new ThroughlineError("lost", "the server has forgotten the session", { cause: reason }));
-      }
-    }
+    lose(reason, unsent);
+    for (const held of unsent) accept(held[0], 0, held[3], held[4], settle(held));
     become({ status: "reconnecting", reason });
-    if (wasKnown || unknown.length) report(reason, unknown);
-    const atLeast = close.detail.retry_after_ms ?? 0;
-    if (close.code === "going_away") pauseAfterFailure(reason, atLeast);
-    // The server answers, and knows of no reason to wait.
-    else if (close.code !== "unknown_session" || !(wasKnown || wasCarried)) pause(reason, pauses.loss_(atLeast));
+    if (wasKnown || unknown[0]) report(reason, unknown);
+    const atLeast = retry_after_ms ?? 0;
+    if (code === "going_away") pauseAfterFailure(reason, atLeast);
+    // Otherwise the server answers, and knows of no reason to wait.
+    else if (code !== "unknown_session" || !wasKnown) pause(reason, pauses.loss_(atLeast));
     wake();
   };
 
@@ -492,46 +482,34 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     incoming.push([message, of]);
   };
 
+  const listener: Listener = {
+    attached_: (bound, resumed) => attached(bound as Bound, resumed),
+    detached_: (bound, why, close) => detached(bound as Bound, why, close),
+    message_: (frame) => hear(session, frame),
+    reply_(request, succeeded, body) {
+      const waiter = settle(request);
+      if (succeeded) waiter?.resolve_(body);
+      else waiter?.reject_(new ThroughlineError("failed", "the request failed", { body }));
+    },
+    auth_: renewToken,
+    move_: ({ transport }) => asked(transport ?? undefined),
+    ended_: ended,
+  };
   const drain = () => {
-    for (let event; (event = session.event_()); ) {
-      switch (event[0]) {
-        case "attached":
-          attached(event[1], event[2], event[3]);
-          break;
-        case "detached":
-          detached(event[1], event[2], event[3]);
-          break;
-        case "message":
-          hear(session, event[1]);
-          break;
-        case "reply": {
-          const waiter = settle(event[1]);
-          if (event[2]) waiter?.resolve_(event[3]);
-          else waiter?.reject_(new ThroughlineError("failed", "the request failed", { body: event[3] }));
-          break;
-        }
-        case "auth":
-          renewToken(event[1]);
-          break;
-        case "move":
-          asked(event[1].transport ?? undefined);
-          break;
-        case "ended":
-          ended(event);
-      }
-    }
+    for (let event; (event = session.event_()); ) event(listener);
     settleReceipts();
     deliver();
   };
 
   // What goes out.
 
-  const batch = (kind: TransportKind, attachment: number, ...frames: Frame[]): Packed[] => {
-    const isPush = kind !== "websocket" && frames[0]![0] !== "hello";
-    return [...(isPush ? [["push", session.push_(attachment)] as Frame] : []), ...frames].map(codec.encode_);
+  const batch = (bound: Bound, frame: Frame): Packed[] => {
+    const isPush = bound.kind_ !== "websocket" && frame[0] !== "hello";
+    return [...(isPush ? [session.push_(bound)] : []), frame].map(codec.encode_);
   };
-  const transmit = ({ attachment_, carrier_, kind_ }: Bound) => {
-    const poll = session.poll_(attachment_);
+  const transmit = (bound: Bound) => {
+    const { carrier_, kind_ } = bound;
+    const poll = session.http_?.poll_(bound);
     if (poll) carrier_.poll_!(codec.encode_(poll));
     // The largest message must still fit behind what a batch holds, in base64, whatever its characters.
     const brim = Math.min(BATCH, (session.maxBatch_() - session.maxMessage_() * 1.34 - 1024) / 3);
@@ -539,9 +517,9 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
       const frames: Packed[] = [];
       let size = 0;
       let frame;
-      while ((!size || size < brim) && frames.length < 1000 && (frame = session.transmit_(attachment_))) {
+      while ((!size || size < brim) && frames.length < 1000 && (frame = session.transmit_(bound))) {
         if (frames.length) frames.push(codec.encode_(frame));
-        else frames.push(...batch(kind_, attachment_, frame));
+        else frames.push(...batch(bound, frame));
         size += frames[frames.length - 1]!.length;
         // An HTTP request may reach nobody, and a browser does not tell: nothing goes behind `hello`, so that nothing is
         // of unknown fate for want of a network.
@@ -557,12 +535,13 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     pumping = false;
     if (over) return;
     const now = clock();
-    if (session.due_() <= now) session.timeout_(now);
+    session.tick_(now);
+    if (session.due_() <= now) session.timeout_();
     drain();
-    for (const each of [...bound]) transmit(each);
+    bounds().slice().forEach(transmit);
     drain();
     if (over) return;
-    if (!bound.length && !dialling && !retryTimer && !away) {
+    if (!bounds()[0] && !dialling && !retryTimer && !away) {
       if (!plan.next_(now)) newRound();
       void dial(plan.next_(now)!);
     }
@@ -591,35 +570,30 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
 
   const look = () => {
     if (retryTimer) retry();
-    else session.probe_(clock());
+    else current().probe_();
     wake();
   };
   const unwatch = watchLife({
     look_: look,
     leave_(mayReturn) {
-      if (!mayReturn) session.close_(clock(), makeClose("normal", "the page was left"));
+      const goodbye = makeClose("normal", "the page was left");
+      const bound = session.carrier_() ?? bounds()[0];
+      const frames: Frame[] = [];
       if (session.isKnown_()) {
         // What the server may not have yet goes in a beacon: it outlives the page. It knows repeats by their numbers.
-        const frames: Packed[] = [codec.encode_(["push", session.push_(session.attachment_())])];
         let size = 0;
-        for (const frame of session.unsaid_()) {
-          const packed = codec.encode_(frame);
-          if ((size += packed.length * 3) > BEACON) break;
-          frames.push(packed);
-        }
-        if (!mayReturn) frames.push(codec.encode_(session.farewell_()));
-        if (frames.length > 1) {
-          const blob = new Blob([codec.join_(frames) as BlobPart], { type: codec.sends_ });
-          navigator.sendBeacon(base + (base.includes("?") ? "&" : "?") + "session=" + session.id_, blob);
-        }
+        for (const frame of session.unsaid_()) if ((size += frame[4] * 2) < BEACON) frames.push(frame);
       }
       // A page with open connections is not kept.
       away = true;
       stopDialling();
-      clearTimeout(retryTimer);
-      retryTimer = undefined;
-      for (const { attachment_ } of [...bound]) session.detach_(clock(), attachment_);
-      if (!mayReturn) session.abort_(clock(), makeClose("normal", "the page was left"));
+      stopWaiting();
+      if (!mayReturn) current().abort_(goodbye);
+      if (bound && session.isKnown_() && (frames[0] || !mayReturn)) {
+        const batch = [session.push_(bound), ...frames, ...(mayReturn ? [] : [session.end_()!])].map(codec.encode_);
+        navigator.sendBeacon(urlOf(), new Blob([codec.join_(batch) as BlobPart], { type: codec.sends_ }));
+      }
+      for (const each of bounds().slice()) session.detach_(each);
       drain();
     },
     return_() {
@@ -666,7 +640,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
       asked(kind);
     },
     close(code = "normal", reason = "") {
-      session.close_(clock(), makeClose(code, reason));
+      current().close_(makeClose(code, reason));
       wake();
       return (closedPromise ??= new Promise((resolve) => {
         resolveClosed = resolve;

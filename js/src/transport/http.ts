@@ -4,7 +4,7 @@
  */
 
 import type { Codec, Frame, Packed } from "../frame/frame.js";
-import { ThroughlineError } from "../socket/error.js";
+import { brokenBy, ThroughlineError } from "../socket/error.js";
 import type { Carrier, Hooks, Target } from "./transport.js";
 
 /** After how long a push without an answer is given up. */
@@ -62,18 +62,6 @@ export const httpCarrier = (
     stage = "over";
     for (const control of open) control.abort();
   };
-  const fetch_ = (body: Packed, accepted: string, more: RequestInit): Promise<Response> =>
-    fetch(url_, {
-      method: "POST",
-      body: body as BodyInit,
-      // `text/plain` lets a page of another origin send without a preflight.
-      headers: { "content-type": codec_.sends_, accept: accepted },
-      cache: "no-store",
-      credentials: credentials_,
-      redirect: "manual",
-      ...more,
-    });
-
   const pushed = (answered: boolean) => {
     pushing = false;
     if (stage !== "over") hooks.pushEnded_(answered);
@@ -90,15 +78,23 @@ export const httpCarrier = (
       if (stage === "over") return;
       abort();
       if (cause instanceof ThroughlineError) hooks.ended_(cause, (cause as NotOurs).retryAfter_);
-      else if (cause instanceof SyntaxError) hooks.ended_(new ThroughlineError("malformed", "not throughline", { cause }));
-      else hooks.ended_(new ThroughlineError("network", cause ? "nobody was reached" : "the answer ended", { cause }));
+      else hooks.ended_(brokenBy(cause));
     },
     ask_(body, accepted, use, within) {
       const control = new AbortController();
       const { signal } = control;
       open.add(control);
       const timer = within && setTimeout(() => control.abort(), within);
-      fetch_(body, accepted, { signal })
+      fetch(url_, {
+        method: "POST",
+        body: body as BodyInit,
+        // `text/plain` lets a page of another origin send without a preflight.
+        headers: { "content-type": codec_.sends_, accept: accepted },
+        cache: "no-store",
+        credentials: credentials_,
+        redirect: "manual",
+        signal,
+      })
         .then(use)
         .catch((cause: unknown) => {
           // What was given up on purpose has nothing to say, but a push is always told.
@@ -127,12 +123,7 @@ export const httpCarrier = (
     },
     end_(last) {
       abort();
-      if (!last) return;
-      const control = new AbortController();
-      const timer = setTimeout(() => control.abort(), LINGER);
-      fetch_(codec_.join_(last), codec_.media_, { signal: control.signal, keepalive: true })
-        .catch(() => undefined)
-        .finally(() => clearTimeout(timer));
+      if (last) carrier.ask_(codec_.join_(last), codec_.media_, async () => undefined, LINGER);
     },
   };
   return carrier;

@@ -1,6 +1,7 @@
 /** One live carrier of frames, whatever it is. It knows frames, not sessions: no rule of the protocol can live here. */
 
 import type { Codec, Frame, Packed, TransportKind } from "../frame/frame.js";
+import type { HttpRules } from "../session/http.js";
 import type { ThroughlineError } from "../socket/error.js";
 
 /** Where a session's requests go, and how. */
@@ -18,7 +19,7 @@ export interface Hooks {
   frame_(frame: Frame, push: boolean): void;
   pushEnded_(answered: boolean): void;
   pollEnded_(): void;
-  ended_(error?: ThroughlineError, retryAfter?: number): void;
+  ended_(error: ThroughlineError, retryAfter?: number): void;
 }
 
 export interface Carrier {
@@ -33,5 +34,7 @@ export interface Carrier {
 
 export interface Transport {
   readonly kind_: TransportKind;
+  /** Rules of the session that only this kind needs. */
+  readonly rules_?: HttpRules;
   open_(target: Target, hooks: Hooks): Carrier;
 }

@@ -1,6 +1,7 @@
 /** A WebSocket: each of its messages is a batch. It implements `docs/PROTOCOL.md`, "WebSocket". */
 
-import { ThroughlineError } from "../socket/error.js";
+import type { Packed } from "../frame/frame.js";
+import { brokenBy } from "../socket/error.js";
 import type { Transport } from "./transport.js";
 
 export const websocket: Transport = {
@@ -8,28 +9,30 @@ export const websocket: Transport = {
   open_({ url_, codec_ }, hooks) {
     const socket = new WebSocket(url_.replace(/^http/, "ws"), "throughline.v1");
     let over = false;
-    const end = (error?: ThroughlineError) => {
+    const end = (cause?: unknown) => {
+      socket.close();
       if (over) return;
       over = true;
-      socket.close();
-      hooks.ended_(error);
+      hooks.ended_(brokenBy(cause));
     };
+    const send = (frames: readonly Packed[]) => socket.send(codec_.join_(frames));
+    const isOpen = () => socket.readyState === 1;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => over || hooks.open_();
-    socket.onclose = () => end(new ThroughlineError("network", "the WebSocket ended"));
+    socket.onclose = () => end();
     socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
       try {
         codec_.decode_(data, (frame) => over || hooks.frame_(frame, false));
       } catch (cause) {
-        end(new ThroughlineError("malformed", "not throughline", { cause }));
+        end(cause);
       }
     };
     return {
-      ready_: () => socket.readyState === 1,
-      send_: (frames) => socket.send(codec_.join_(frames)),
+      ready_: isOpen,
+      send_: send,
       end_(last) {
         over = true;
-        if (last && socket.readyState === 1) socket.send(codec_.join_(last));
+        if (last && isOpen()) send(last);
         socket.close();
       },
     };

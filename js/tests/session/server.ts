@@ -76,6 +76,8 @@ export class ServerSession {
   private closing: Close | undefined;
   private closingUntil = Infinity;
   private refused = false;
+  /** What was told may have been lost: it is said again in company. */
+  private doubt = false;
   private wasAttached = false;
   private resumed = false;
   private waitingSince: number;
@@ -146,7 +148,7 @@ export class ServerSession {
   }
   private finish(close: Close, by: "local" | "peer" | "timeout"): void {
     if (this.isEnded) return;
-    this.closing = { ...close, detail: { ...close.detail, received: this.inbox.received_() } };
+    this.closing = this.seal(close);
     this.phase = "ended";
     this.requests.clear();
     for (const bound of this.bound) bound.closeSaid = false;
@@ -164,7 +166,7 @@ export class ServerSession {
       this.openRequests--;
       return "too_many_requests";
     }
-    const held: Held = { seq_: 0, tag_: tag, re_: re, body_: body, size_: size };
+    const held: Held = [tag, 0, re, body, size];
     this.outbox.push_(held);
     return held;
   }
@@ -186,7 +188,7 @@ export class ServerSession {
   }
   pushAnswer(attachment: number): Frame {
     if (this.attachment === attachment) {
-      this.inbox.tellReceived_();
+      this.inbox.tell_(false);
       this.inbox.arm_(this.now, this.config.ackDelay);
     }
     return this.ackFrame();
@@ -254,7 +256,7 @@ export class ServerSession {
       this.wasAttached = true;
     }
     this.outbox.rewind_();
-    this.inbox.doubt_();
+    this.doubt = this.inbox.received_() > 0;
     const hold = Math.min(poll.hold_ms, this.config.maxHold);
     const bound = this.find(number)!;
     bound.heard = this.now;
@@ -417,7 +419,10 @@ export class ServerSession {
     if (bound.welcomeDue !== undefined) {
       const resumed = bound.welcomeDue;
       bound.welcomeDue = undefined;
-      if (this.carrier() === bound) this.inbox.tell_();
+      if (this.carrier() === bound) {
+        this.inbox.tell_();
+        this.doubt = false;
+      }
       const { received, taken } = this.receipt;
       return [
         "welcome",
@@ -454,10 +459,10 @@ export class ServerSession {
     }
     if (this.carrier() !== bound) return undefined;
     if (!bound.ackDue && this.outbox.hasNext_()) {
-      if (this.inbox.isUntold_()) return this.tell();
-      const [frame, held] = this.outbox.next_();
-      if (held?.tag_ === "req") this.requests.set(held.seq_, held);
-      return frame;
+      if (this.inbox.isUntold_() || this.doubt) return this.tell();
+      const [held, fresh] = this.outbox.next_();
+      if (fresh && held[0] === "req") this.requests.set(held[1], held);
+      return held;
     }
     if (bound.ackDue || this.inbox.isOwed_()) {
       bound.ackDue = false;
@@ -472,11 +477,14 @@ export class ServerSession {
   }
   private tell(): Frame {
     this.inbox.tell_();
+    this.doubt = false;
     return this.ackFrame();
   }
-  private closeFrame(): Frame {
-    const { code, reason, detail } = this.closing!;
+  private seal([, code, reason, detail]: Close): Close {
     return ["close", code, reason, { ...detail, received: this.inbox.received_() }];
+  }
+  private closeFrame(): Frame {
+    return this.seal(this.closing!);
   }
 
   private silentAt(bound: Bound): number {

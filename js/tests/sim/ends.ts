@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import type { Frame, Hello, MessageTag, Poll, Push, TransportKind } from "../../src/frame/frame.js";
 import { close as makeClose, type Close } from "../../src/session/close.js";
 import { type Config, defaults } from "../../src/session/config.js";
-import { createSession, type Session } from "../../src/session/session.js";
+import type { Binding } from "../../src/session/binding.js";
+import { httpRules } from "../../src/session/http.js";
+import { createSession, type Listener, type Session } from "../../src/session/session.js";
 import { serverDefaults, type ServerConfig, ServerSession } from "../session/server.js";
 import { body, type Ledger, type Role } from "./ledger.js";
 import type { Asked, Network } from "./network.js";
@@ -123,7 +125,7 @@ export const serverConfig = (net: Network, early: Config["early_"]): ServerConfi
 interface Line {
   link: number;
   kind: TransportKind;
-  attachment: number;
+  bound: Binding;
   flushed: boolean;
   /** What pushes begin with, once welcomed. */
   push: Push | undefined;
@@ -144,7 +146,7 @@ export class Client {
   private readonly kinds: readonly TransportKind[];
   private readonly handle: Handle = {
     send: (tag, re, packed, size) => this.session.send_(tag, re, packed, size),
-    take: (now, count) => this.session.take_(now, count),
+    take: (now, count) => (this.session.tick_(now), this.session.take_(count)),
     isOpen: () => this.session.isOpen_(),
   };
 
@@ -161,7 +163,7 @@ export class Client {
     const { net, ledger } = this;
     const id = net.rng.word(22);
     this.key = net.rng.word(43);
-    this.session = createSession(this.config, id, this.key, net.now);
+    this.session = createSession(this.config, id, this.key, net.now, httpRules);
     this.app = new App(ledger.open("client", id, 0), net.rng.chance(300), net, ledger);
   }
 
@@ -169,18 +171,19 @@ export class Client {
     const { net } = this;
     const kind = net.rng.pick(this.kinds);
     const token = net.rng.chance(100) ? "token" : undefined;
-    const attachment = this.session.introduce_(net.clock(), kind, candidate, token);
-    if (attachment) {
+    this.session.tick_(net.clock());
+    const bound = this.session.introduce_(kind, candidate, token);
+    if (bound) {
       const link = net.dial();
-      net.log(() => `link ${link} ${kind} is #${attachment} ${candidate ? "candidate" : ""}`);
+      net.log(() => `link ${link} ${kind} is #${bound.attachment_} ${candidate ? "candidate" : ""}`);
       if (candidate) this.ledger.totals.candidates++;
-      this.lines.push({ link, kind, attachment, flushed: false, push: undefined, inFlight: undefined, open: undefined });
+      this.lines.push({ link, kind, bound, flushed: false, push: undefined, inFlight: undefined, open: undefined });
     }
     this.pump();
   }
   redial(): void {
     this.redialling = false;
-    if (!this.session.attachment_()) this.dial(false);
+    if (!this.session.carrier_()) this.dial(false);
   }
   randomLink(): number | undefined {
     return this.lines[this.net.rng.below(this.lines.length)]?.link;
@@ -193,7 +196,8 @@ export class Client {
     this.drain();
   }
   fire(): void {
-    this.session.timeout_(this.net.now);
+    this.session.tick_(this.net.now);
+    this.session.timeout_();
     assert.ok(this.session.due_() > this.net.now, "a deadline on which nobody can act");
   }
 
@@ -201,12 +205,13 @@ export class Client {
     for (const frame of frames) {
       const line = this.line(link);
       if (!line) return;
-      const { attachment } = line;
+      const { bound } = line;
       if (frame[0] === "welcome" && !line.push) {
         const { session, epoch } = frame[1];
-        line.push = { session, key: this.key, epoch, attachment };
+        line.push = { session, key: this.key, epoch, attachment: bound.attachment_ };
       }
-      this.session.frame_(this.net.clock(), attachment, false, frame);
+      this.session.tick_(this.net.clock());
+      this.session.frame_(bound, false, frame);
       this.drain();
     }
   }
@@ -219,18 +224,18 @@ export class Client {
     this.fireIfDue();
     const line = this.line(link);
     if (!line) return;
-    const now = this.net.clock();
+    this.session.tick_(this.net.clock());
     if (line.inFlight === no) {
       line.inFlight = undefined;
-      for (const frame of frames) this.session.frame_(now, line.attachment, true, frame);
+      for (const frame of frames) this.session.frame_(line.bound, true, frame);
       this.drain();
-      this.session.pushEnded_(now, line.attachment, true);
+      this.session.http_!.pushEnded_(line.bound, true);
     } else if (line.open === no) {
       line.open = undefined;
       const isPoll = line.push !== undefined;
       this.frames(link, frames);
       if (refused) this.lose(link);
-      else if (isPoll) this.session.pollEnded_(now, line.attachment);
+      else if (isPoll) this.session.http_!.pollEnded_(line.bound);
     }
     this.pump();
   }
@@ -240,7 +245,8 @@ export class Client {
     if (line?.inFlight === no) {
       line.inFlight = undefined;
       this.net.log(() => `link ${link} push ${no} timed out`);
-      this.session.pushEnded_(this.net.now, line.attachment, false);
+      this.session.tick_(this.net.now);
+      this.session.http_!.pushEnded_(line.bound, false);
     }
     this.pump();
   }
@@ -254,44 +260,36 @@ export class Client {
     const line = this.lines.find((other) => other.link === link);
     if (!line) return;
     this.lines = this.lines.filter((other) => other !== line);
-    this.session.detach_(this.net.clock(), line.attachment);
+    this.session.tick_(this.net.clock());
+    this.session.detach_(line.bound);
   }
 
   private drain(): void {
     const { net, app, ledger, session } = this;
-    for (let event; (event = session.event_()); ) {
-      switch (event[0]) {
-        case "attached": {
-          const [, attachment, kind, resumed] = event;
-          net.log(() => `client attached #${attachment}`);
-          ledger.attached(app.who, attachment, kind, resumed);
-          break;
+    const listener: Listener = {
+      attached_: ({ attachment_, kind_ }, resumed) => {
+        net.log(() => `client attached #${attachment_}`);
+        ledger.attached(app.who, attachment_, kind_, resumed);
+      },
+      detached_: (bound, why) => {
+        net.log(() => `client detached #${bound.attachment_} ${why}`);
+        const line = this.lines.find((other) => other.bound === bound);
+        if (line) {
+          this.lines = this.lines.filter((other) => other !== line);
+          this.stale.push(line);
         }
-        case "detached": {
-          const [, attachment, why] = event;
-          net.log(() => `client detached #${attachment} ${why}`);
-          const line = this.lines.find((other) => other.attachment === attachment);
-          if (line) {
-            this.lines = this.lines.filter((other) => other !== line);
-            this.stale.push(line);
-          }
-          break;
-        }
-        case "message":
-          app.message(event[1][0], event[1][1], event[1][3]);
-          break;
-        case "reply":
-          app.reply(event[1].seq_, event[3]);
-          break;
-        case "ended": {
-          const [, close, by, undelivered] = event;
-          net.log(() => `client ${app.who} ended ${close.code} ${close.reason} ${by}`);
-          ledger.ended(app.who, session.acked_(), by, undelivered);
-          assert.equal(session.event_(), undefined, "an event after the end");
-          break;
-        }
-      }
-    }
+      },
+      message_: ([tag, seq, , body]) => app.message(tag, seq, body),
+      reply_: (request, _, body) => app.reply(request[1], body),
+      auth_: () => undefined,
+      move_: () => undefined,
+      ended_: ([, code, reason], by, undelivered) => {
+        net.log(() => `client ${app.who} ended ${code} ${reason} ${by}`);
+        ledger.ended(app.who, session.acked_(), by, undelivered);
+        assert.equal(session.event_(), undefined, "an event after the end");
+      },
+    };
+    for (let event; (event = session.event_()); ) event(listener);
     ledger.note(app.who, session.acked_());
     app.takeAll(this.handle);
   }
@@ -303,7 +301,7 @@ export class Client {
     checkMemory(this.session.held_(), this.config.outbox_, this.session.receipt_(), this.config.window_.messages);
     for (const line of [...this.lines]) this.transmit(line);
     this.drain();
-    if (this.session.isEnded_()) {
+    if (this.session.end_()) {
       this.lines = [];
       this.stale = [];
       if (this.sessionsLeft > 0) {
@@ -312,25 +310,25 @@ export class Client {
         net.log(() => `client begins anew as ${this.app.who}`);
       }
     }
-    if (!this.redialling && !this.session.isEnded_() && !this.session.attachment_()) {
+    if (!this.redialling && !this.session.end_() && !this.session.carrier_()) {
       this.redialling = true;
       net.schedule(net.rng.range(0, 1500), { type: "redial" });
     }
   }
   private transmit(line: Line): void {
     const { net, session } = this;
-    const { link, kind, attachment } = line;
+    const { link, kind, bound } = line;
     for (;;) {
-      const poll = session.poll_(attachment);
+      const poll = session.http_!.poll_(bound);
       if (poll?.[0] === "poll") line.open = net.request(link, { type: "poll", poll: poll[1] });
       const ready =
         kind === "websocket"
           ? true
-          : session.isEnded_()
+          : session.end_()
             ? line.push !== undefined
             : !line.flushed || (line.push !== undefined && line.inFlight === undefined);
       const batch: Frame[] = [];
-      for (let frame; ready && batch.length < net.maxBatch && (frame = session.transmit_(attachment)); ) batch.push(frame);
+      for (let frame; ready && batch.length < net.maxBatch && (frame = session.transmit_(bound)); ) batch.push(frame);
       if (!batch.length) return;
       assert.equal(!line.flushed, batch[0]![0] === "hello", "hello comes first, once");
       line.flushed = true;
@@ -348,11 +346,13 @@ export class Client {
     this.pump();
   }
   close(): void {
-    this.session.close_(this.net.clock(), makeClose("normal", "done"));
+    this.session.tick_(this.net.clock());
+    this.session.close_(makeClose("normal", "done"));
     this.ledger.closeCalled(this.app.who);
   }
   abort(): void {
-    this.session.abort_(this.net.clock(), makeClose("kicked", "enough"));
+    this.session.tick_(this.net.clock());
+    this.session.abort_(makeClose("kicked", "enough"));
     this.ledger.closeCalled(this.app.who);
   }
 }
@@ -360,12 +360,12 @@ export class Client {
 const checkMemory = (
   held: { messages: number; bytes: number },
   outbox: { messages: number; bytes: number },
-  receipt: { received: number; taken: number },
+  [received, taken]: readonly [number, number],
   window: number,
 ) => {
   assert.ok(held.messages <= outbox.messages, `send buffer: ${held.messages} messages`);
   assert.ok(held.bytes <= outbox.bytes || held.messages <= 1, `send buffer: ${held.bytes} bytes`);
-  assert.ok(receipt.received - receipt.taken <= window, "receive buffer");
+  assert.ok(received - taken <= window, "receive buffer");
 };
 
 interface Carrier {
@@ -386,7 +386,7 @@ const write = (net: Network, carrier: Carrier, frames: Frame[], refused: boolean
 };
 /** Ends it, with a last word or without. */
 const end = (net: Network, carrier: Carrier, close?: Close): void => {
-  write(net, carrier, close ? [["close", close.code, close.reason, close.detail]] : [], close !== undefined);
+  write(net, carrier, close ? [close] : [], close !== undefined);
   if (carrier.kind !== "long-polling" && !carrier.deaf) net.endDown(carrier.link, carrier.response);
 };
 
@@ -443,14 +443,14 @@ export class Entry {
           app.message(event.frame[0], event.frame[1], event.frame[3]);
           break;
         case "reply":
-          app.reply(event.request.seq_, event.body);
+          app.reply(event.request[1], event.body);
           break;
         case "auth":
           this.grant(true);
           break;
         case "ended": {
           const { close, by, undelivered } = event;
-          net.log(() => `                server ${app.who} ended ${close.code} ${close.reason} ${by}`);
+          net.log(() => `                server ${app.who} ended ${close[1]} ${close[2]} ${by}`);
           ledger.ended(app.who, session.acked, by, undelivered);
           assert.equal(session.events.length, 0, "an event after the end");
           this.forgetAt = net.now + session.config.resumeWindow;
@@ -469,7 +469,7 @@ export class Entry {
     this.drain();
     app.takeAll(this.handle);
     const { outbox, window, early } = session.config;
-    checkMemory(session.held, outbox, session.receipt, Math.max(window.messages, early.messages));
+    checkMemory(session.held, outbox, [session.receipt.received, session.receipt.taken], Math.max(window.messages, early.messages));
     if (session.due() <= net.now) this.fire();
     this.drain();
     for (let at = 0; at < this.carriers.length; ) {
@@ -592,13 +592,13 @@ export class Server {
     const { net } = this;
     const carrier: Carrier = { link, kind: "long-polling", no, response: net.respond(), deaf, attachment: push.attachment };
     const entry = this.entry(push.session, push.key);
-    if (!entry || entry.session.epoch !== push.epoch) return write(net, carrier, [["close", unknown.code, ""]], true);
+    if (!entry || entry.session.epoch !== push.epoch) return write(net, carrier, [unknown], true);
     for (const frame of frames) {
       entry.session.frame(net.clock(), push.attachment, true, frame);
       entry.drain();
     }
     const close = entry.session.end;
-    write(net, carrier, [close ? ["close", close.code, close.reason, close.detail] : entry.session.pushAnswer(push.attachment)], false);
+    write(net, carrier, [close ?? entry.session.pushAnswer(push.attachment)], false);
     entry.pump();
   }
   /** A batch on a WebSocket. */

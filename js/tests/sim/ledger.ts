@@ -136,14 +136,14 @@ export class Ledger {
   ended(who: number, acked: number, by: string, undelivered: readonly Held[]): void {
     const record = this.records[who]!;
     assert.ok(!record.ended, "ended twice");
-    const reported = undelivered.map((held) => read(held.body_));
+    const reported = undelivered.map((held) => read(held[3]));
     const expected = Array.from({ length: record.accepted.length - acked }, (_, at) => acked + 1 + at);
     assert.deepEqual(reported.map(([, count]) => count), expected, "accepted is acknowledged or reported, and not both");
     undelivered.forEach((held, at) => {
       const [from, count] = reported[at]!;
       assert.equal(from, who, "reported as something else");
-      assert.ok(!held.seq_ || held.seq_ === count);
-      if (!held.seq_) record.certainlyNot.push(count);
+      assert.ok(!held[1] || held[1] === count);
+      if (!held[1]) record.certainlyNot.push(count);
     });
     record.ended = by;
     record.undelivered = reported.length;

@@ -58,12 +58,12 @@ export class World {
     this.pace = "peace";
     const then = net.now;
     this.advance(LAG);
-    assert.ok(!client.session.isEnded_(), "nobody closed it");
+    assert.ok(!client.session.end_(), "nobody closed it");
     ledger.checkProgress(client.app.who, then);
-    assert.ok(client.session.attachment_(), "the client found no way");
+    assert.ok(client.session.carrier_(), "the client found no way");
     const entry = this.server.entries.get(client.session.id_);
     assert.ok(entry, "the client's session");
-    assert.equal(entry.session.attachment, client.session.attachment_());
+    assert.equal(entry.session.attachment, client.session.carrier_()?.attachment_);
     ledger.checkProgress(entry.app.who, then);
   }
 
@@ -199,7 +199,8 @@ export class World {
       for (const entry of server.entries.values()) entry.pump();
     } else {
       ledger.totals.probes++;
-      client.session.probe_(net.now);
+      client.session.tick_(net.now);
+      client.session.probe_();
       client.pump();
     }
   }

@@ -86,7 +86,7 @@ export class Host {
         } else if (event.type === "auth") session.acceptAuth(Date.now(), this.expires);
         else if (event.type === "detached") {
           for (const socket of this.sockets.filter(({ attachment, of }) => of === session && attachment === event.attachment)) {
-            if (event.close) socket.write([["close", event.close.code, event.close.reason, event.close.detail]]);
+            if (event.close) socket.write([event.close]);
             socket.fall();
           }
         }
@@ -112,7 +112,7 @@ export class Host {
     const [first, ...rest] = read(text);
     const answer = (frames: Frame[], status = 200) =>
       new Response(json.join_(frames.map(json.encode_)) as string, { status, headers: { "content-type": json.media_ } });
-    const refuse = (close: Close) => answer([["close", close.code, close.reason, close.detail]], 400);
+    const refuse = (close: Close) => answer([close], 400);
     if (first![0] === "hello") {
       const refused = this.hello(first![1] as Hello);
       if (refused) return refuse(refused);
@@ -123,7 +123,7 @@ export class Host {
     if (first![0] === "push") {
       for (const frame of rest) session.frame(Date.now(), attachment, true, frame);
       this.pump();
-      return answer([session.end ? ["close", session.end.code, "", session.end.detail] : session.pushAnswer(attachment)]);
+      return answer([session.end ?? session.pushAnswer(attachment)]);
     }
     if (first![0] === "poll") {
       const refused = session.poll(Date.now(), first![1] as Poll);
@@ -174,7 +174,7 @@ export class FakeWebSocket {
       const hello = frames.shift()![1] as Hello;
       const refused = host.hello(hello);
       if (refused) {
-        this.write([["close", refused.code, refused.reason, refused.detail]]);
+        this.write([refused]);
         return this.fall();
       }
       this.of = host.sessions.get(hello.session);

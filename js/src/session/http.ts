@@ -1,0 +1,84 @@
+/**
+ * The rules of a session that only requests and polls need: pushes that are repeated, polls that follow each other. It
+ * implements `docs/PROTOCOL.md`, "Long-polling" and "Push"; a client with WebSockets only goes without.
+ */
+
+import type { Frame } from "../frame/frame.js";
+import { ATTACHED, ATTACHING, type Binding, GREETING } from "./binding.js";
+import type { Config } from "./config.js";
+import type { Outbox } from "./outbox.js";
+
+const MAX_PUSH_RETRY = 5_000;
+const MAX_UNANSWERED_PUSHES = 3;
+/** After a poll that was answered early and empty: somebody else may be polling. */
+const EMPTY_POLL_PAUSE = 500;
+
+/** What these rules need of a session. */
+export interface Inner {
+  readonly config_: Config;
+  readonly outbox_: Outbox;
+  has_(bound: Binding): boolean;
+  carries_(bound: Binding): boolean;
+  now_(): number;
+  /** How long a poll may be held. */
+  hold_(): number;
+  detach_(bound: Binding, why: "uplink lost"): void;
+  /** Notes that what was said may have been lost. */
+  doubt_(): void;
+  request_(bound: Binding, hold: number): Frame | undefined;
+}
+
+export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, detach_, doubt_, request_ }: Inner) => ({
+  /** Notes that the push in flight has ended. What the server did not take is sent again: at once if it took something,
+   * otherwise after a pause that grows. */
+  pushEnded_(bound: Binding, answered: boolean) {
+    const repeats = carries_(bound) && outbox_.isAdvanced_();
+    const acked = outbox_.acked_();
+    if (!has_(bound)) return;
+    if (answered) bound.unanswered_ = 0;
+    else {
+      // What else the push may have brought is said again.
+      bound.closeSaid_ = false;
+      bound.attachDue_ = bound.stage_ === ATTACHING && bound.kind_ === "sse";
+      bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;
+      bound.pongDue_ ??= bound.pongSaid_;
+      if (++bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach_(bound, "uplink lost");
+    }
+    if (acked > bound.pushAcked_ || !repeats) {
+      bound.fruitless_ = 0;
+      bound.retryAt_ = Infinity;
+    } else {
+      bound.retryAt_ = now_() + Math.min(config_.pushRetry_ * 2 ** Math.min(bound.fruitless_++, 8), MAX_PUSH_RETRY);
+    }
+    bound.pushAcked_ = acked;
+    if (repeats) outbox_.rewind_();
+    if (!answered) doubt_();
+  },
+
+  /** The `poll` that may go now: it need not wait for a push in flight. */
+  poll_(bound: Binding): Frame | undefined {
+    const { kind_, stage_, pollOpen_, pollAt_, proved_ } = bound;
+    if (!has_(bound) || kind_ !== "long-polling" || stage_ === GREETING || pollOpen_ || pollAt_ < Infinity) return;
+    // A poll that must prove something is not held.
+    const poll = request_(bound, proved_ ? hold_() : 0);
+    bound.pollOpen_ = !!poll;
+    bound.polled_ = now_();
+    return poll;
+  },
+
+  /** Notes that the open poll was answered and all its frames were handed over. */
+  pollEnded_(bound: Binding) {
+    const now = now_();
+    if (!has_(bound) || !bound.pollOpen_) return;
+    const early = now - bound.polled_ < Math.max(hold_() / 2, EMPTY_POLL_PAUSE);
+    if (early && bound.proved_ && !bound.fruitful_) bound.pollAt_ = now + EMPTY_POLL_PAUSE;
+    bound.pollOpen_ = bound.fruitful_ = false;
+    bound.heard_ = now;
+    if (bound.stage_ === ATTACHED && !bound.proved_) {
+      bound.proved_ = true;
+      bound.until_ = Infinity;
+    }
+  },
+});
+
+export type HttpRules = typeof httpRules;
