@@ -85,6 +85,8 @@ const frameOf = (vector: Data): Frame => {
       return vector["number"] === null ? [tag] : [tag, number("number")];
     case "auth":
       return ["auth", JSON.parse(vector["json"] as string)];
+    case "closing":
+      return ["closing"];
     case "auth_ok":
       return ["auth_ok", number("expires_ms")];
     case "close": {

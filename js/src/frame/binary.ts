@@ -15,7 +15,7 @@ import {
 } from "./frame.js";
 
 /** Tags by their types; an empty one has none. Of two in a row the second carries bytes. */
-const TAGS = "/msg/msg/req/req/res/res/err/ack/ping/pong//////hello/welcome/attach/auth/auth_ok/move/close/poll/push".split("/");
+const TAGS = "/msg/msg/req/req/res/res/err/ack/ping/pong/closing/////hello/welcome/attach/auth/auth_ok/move/close/poll/push".split("/");
 const MEDIA = "application/vnd.throughline";
 
 const varint = (number: number, into: number[]): void => {
@@ -81,7 +81,7 @@ const one = (payload: Uint8Array, rules: Rules, bounds: Limits): Frame | undefin
     const size = JSON.stringify(head).length + 1 + rest.length;
     return checked([...head, bytes ? 0 : JSON.parse(fromUtf8(rest))], size, rules, bounds, bytes);
   }
-  if (type < 11 || type === 20) {
+  if (type < 12 || type === 20) {
     const numbers = digits(2);
     return cursor.at_ < payload.length ? malformed() : checked([tag, ...numbers], 0, rules, bounds);
   }
@@ -108,7 +108,7 @@ export const binary: Codec = {
         tail = body as Uint8Array;
         type++;
       }
-    } else if (type < 11 || type === 20) {
+    } else if (type < 12 || type === 20) {
       for (const part of rest) varint(part as number, head);
     } else {
       tail = toUtf8(JSON.stringify(type === 22 ? rest : rest[0]));

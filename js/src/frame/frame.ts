@@ -86,6 +86,7 @@ export type Frame =
   | CloseFrame
   | readonly [tag: "ack", received: number, taken?: number]
   | readonly [tag: "ping" | "pong", number?: number]
+  | readonly [tag: "closing"]
   | readonly [tag: "auth", token: unknown]
   | readonly [tag: "auth_ok", expires_ms: number]
   | readonly [tag: "hello", hello: Hello]
@@ -170,6 +171,7 @@ export const common: Rules = {
   ack: "nN",
   ping: "N",
   pong: "N",
+  closing: "",
   close: "cTD",
 };
 /** What a server sends. */

@@ -29,6 +29,7 @@ export interface Binding {
   /** The answer to the latest ping; and the one that was said last, in case its push is lost. */
   pongDue_?: Frame | undefined;
   pongSaid_?: Frame;
+  closingSaid_?: boolean;
   closeSaid_?: boolean;
   /** Whether the path was proved to carry both ways; and whether it is to be proved once more. */
   proved_?: boolean;

@@ -38,7 +38,7 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, detac
     if (answered) bound.unanswered_ = 0;
     else {
       // What else the push may have brought is said again.
-      bound.closeSaid_ = false;
+      bound.closingSaid_ = bound.closeSaid_ = false;
       bound.attachDue_ = bound.stage_ === ATTACHING && bound.kind_ === "sse";
       bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;
       bound.pongDue_ ??= bound.pongSaid_;

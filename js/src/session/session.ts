@@ -90,6 +90,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   let closingUntil = Infinity;
   /** A message was not taken any more: if the peer closes too, it waits for a receipt in vain. */
   let refused = false;
+  /** The peer closes, and takes no more messages. */
+  let peerCloses = false;
   /** Since when a `hello` with messages is unanswered. */
   let waitingSince = Infinity;
   let heartbeat = 0;
@@ -201,7 +203,11 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       const said = bindings.filter(({ closeSaid_ }) => closeSaid_);
       finish(closing, "local");
       for (const other of said) other.closeSaid_ = true;
-    } else finish(close, "peer");
+    } else {
+      finish(close, "peer");
+      // A `hello` that was refused needs no answer.
+      bound.closeSaid_ = !bound.stage_;
+    }
   };
 
   const handleWelcome = (bound: Binding, welcome: Welcome) => {
@@ -274,6 +280,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         break;
       case "close":
         handleClose(bound, frame);
+        break;
+      case "closing":
+        peerCloses = true;
         break;
       case "ping":
         bound.pongDue_ = ["pong", ...frame.slice(1)] as unknown as Frame;
@@ -359,16 +368,16 @@ export const createSession = (config: Config, id: string, key: string, now: numb
 
   const transmit = (bound: Binding): Frame | undefined => {
     if (!bindings.includes(bound)) return;
-    const { stage_, closeSaid_ } = bound;
+    const { stage_, closeSaid_, candidate_, helloDue_ } = bound;
     if (phase === ENDED) {
-      // Once on each transport; before `welcome` the server was told nothing that must be ended.
+      // Once on each transport. A `hello` that was said may have made the session, or come back to it.
       bound.closeSaid_ = true;
-      return !closeSaid_ && stage_ ? closing : undefined;
+      return !closeSaid_ && (stage_ || !(candidate_ || helloDue_)) ? closing : undefined;
     }
     const first = control(bound);
     // While `attach` waits for its answer the server may have fenced the old path already.
     if (first || carrier() !== bound || (bindings[1] && isMoving())) return first;
-    if (bound.retryAt_ === Infinity && outbox.hasNext_(stage_ > 0 || !epoch || !config.cautious_)) {
+    if (bound.retryAt_ === Infinity && !peerCloses && outbox.hasNext_(stage_ > 0 || !epoch || !config.cautious_)) {
       if (stage_ && inbox.isUntold_()) return ack();
       if (!epoch) waitingSince = Math.min(waitingSince, now);
       const [held, fresh] = outbox.next_();
@@ -379,11 +388,15 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     if (inbox.isOwed_()) return ack();
     // Two ends that close at once take nothing more from each other and would wait in vain for receipts: who has seen
     // that says its close right behind its messages, and the answer says what came through.
-    if (phase && !closeSaid_ && (!outbox.held_().messages || (refused && outbox.isHandedOver_()))) {
+    if (!phase || closeSaid_) return;
+    if (!outbox.held_().messages || peerCloses || (refused && outbox.isHandedOver_())) {
       bound.closeSaid_ = true;
       return seal(closing);
     }
-    return;
+    // Where the window holds messages back, a peer that closes as well must be told, or neither says more.
+    if (bound.closingSaid_ || outbox.isHandedOver_() || outbox.hasNext_()) return;
+    bound.closingSaid_ = true;
+    return ["closing"];
   };
 
   const inner: Inner = {

@@ -93,6 +93,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
   let retryTimer: ReturnType<typeof setTimeout> | undefined;
   let betterTimer: ReturnType<typeof setTimeout> | undefined;
   let betterAfter = BETTER_AFTER;
+  let moveTimer: ReturnType<typeof setTimeout> | undefined;
   let renewTimer: ReturnType<typeof setTimeout> | undefined;
   let dueTimer: ReturnType<typeof setTimeout> | undefined;
   let dueAt = Infinity;
@@ -387,13 +388,13 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     else failed(kind_, reason, retryAfter_);
   };
 
-  const asked = (kind: TransportKind | undefined) => {
+  const asked = (kind: TransportKind | undefined, elsewhere?: boolean) => {
     const carrier = session.carrier_();
     if (kind && !plan.allows_(kind)) return;
     if (!carrier) return plan.prefer_(kind);
     const next = kind ?? plan.next_(clock());
-    if (next && next !== carrier.kind_) void dial(next, !!kind);
-    else if (kind) plan.prefer_(kind);
+    // The same kind as well: the wish may be to get off a path, or a node.
+    if (next && (kind || elsewhere || next !== carrier.kind_)) void dial(next, !!kind);
   };
 
   const ended: Listener["ended_"] = (close, by, undelivered) => {
@@ -402,10 +403,10 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     const renews = by === "peer" ? beginsAfresh(code) : by === "timeout" && code === "unknown_session";
     const reason = errorOf(close);
     stopDialling();
-    clearTimeout(renewTimer);
-    clearTimeout(betterTimer);
+    for (const timer of [renewTimer, betterTimer, moveTimer]) clearTimeout(timer);
     for (const bound of bounds()) {
-      const last = session.transmit_(bound);
+      // A push needs the epoch, which only a `welcome` tells.
+      const last = bound.kind_ === "websocket" || session.isKnown_() ? session.transmit_(bound) : undefined;
       bound.carrier_.end_(last && batch(bound, last));
     }
     if (renews) return renew(close, reason, undelivered);
@@ -492,7 +493,11 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
       else waiter?.reject_(new ThroughlineError("failed", "the request failed", { body }));
     },
     auth_: renewToken,
-    move_: ({ transport }) => asked(transport ?? undefined),
+    move_({ transport, within_ms }) {
+      // Clients that were asked together do not come together.
+      clearTimeout(moveTimer);
+      moveTimer = setTimeout(() => asked(transport ?? undefined, true), (Math.random() * within_ms) / 2);
+    },
     ended_: ended,
   };
   const drain = () => {

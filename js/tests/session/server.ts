@@ -57,6 +57,7 @@ interface Bound {
   pongDue: Frame | undefined;
   welcomeDue: boolean | undefined;
   ackDue: boolean;
+  closingSaid?: boolean;
   closeSaid: boolean;
   pollOpen: boolean;
   pollAt: number;
@@ -76,6 +77,7 @@ export class ServerSession {
   private closing: Close | undefined;
   private closingUntil = Infinity;
   private refused = false;
+  private peerCloses = false;
   /** What was told may have been lost: it is said again in company. */
   private doubt = false;
   private wasAttached = false;
@@ -340,6 +342,9 @@ export class ServerSession {
         break;
       case "pong":
         break;
+      case "closing":
+        if (bound) this.peerCloses = true;
+        break;
       case "attach":
         if (!bound) break;
         if (!this.outbox.acknowledge_(frame[1].received, frame[1].taken ?? frame[1].received)) {
@@ -458,7 +463,7 @@ export class ServerSession {
       return ["auth_ok", expires];
     }
     if (this.carrier() !== bound) return undefined;
-    if (!bound.ackDue && this.outbox.hasNext_()) {
+    if (!bound.ackDue && !this.peerCloses && this.outbox.hasNext_()) {
       if (this.inbox.isUntold_() || this.doubt) return this.tell();
       const [held, fresh] = this.outbox.next_();
       if (fresh && held[0] === "req") this.requests.set(held[1], held);
@@ -468,12 +473,14 @@ export class ServerSession {
       bound.ackDue = false;
       return this.tell();
     }
-    const through = !this.outbox.held_().messages || (this.refused && this.outbox.isHandedOver_());
-    if (this.phase === "closing" && !bound.closeSaid && through) {
+    if (this.phase !== "closing" || bound.closeSaid) return undefined;
+    if (!this.outbox.held_().messages || this.peerCloses || (this.refused && this.outbox.isHandedOver_())) {
       bound.closeSaid = true;
       return this.closeFrame();
     }
-    return undefined;
+    if (bound.closingSaid || this.outbox.isHandedOver_() || this.outbox.hasNext_()) return undefined;
+    bound.closingSaid = true;
+    return ["closing"];
   }
   private tell(): Frame {
     this.inbox.tell_();

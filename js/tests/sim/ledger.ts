@@ -41,6 +41,7 @@ export const totals = () => ({
   restarts: 0,
   jumps: 0,
   duels: 0,
+  crowds: 0,
   probes: 0,
 });
 export type Totals = ReturnType<typeof totals>;

@@ -77,6 +77,12 @@ export class World {
     const both = net.rng.chance(250);
     const entry = server.entries.get(client.session.id_)!;
     const whos = [client.app.who, entry.app.who];
+    if (net.rng.chance(500)) {
+      // Where the windows are narrow, whoever closes has to wait for room.
+      client.crowd();
+      entry.crowd();
+      if (both) ledger.totals.crowds++;
+    }
     if (first === 1 || both) {
       entry.close();
       entry.pump();
