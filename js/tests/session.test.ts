@@ -1,0 +1,221 @@
+/** What the simulation does not reach: peers that break rules, and choices of this client. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Frame, TransportKind, Welcome } from "../src/frame/frame.js";
+import type { Binding } from "../src/session/binding.js";
+import { close } from "../src/session/close.js";
+import { type Config, defaults } from "../src/session/config.js";
+import { httpRules } from "../src/session/http.js";
+import { createSession, type Listener } from "../src/session/session.js";
+
+const begin = (config: Partial<Config> = {}) => {
+  let now = 0;
+  const session = createSession({ ...defaults, ...config }, "id", "key", now, httpRules);
+  const seen: unknown[] = [];
+  const listener: Listener = {
+    attached_: ({ attachment_ }) => seen.push(["attached", attachment_]),
+    detached_: ({ attachment_ }, why) => seen.push(["detached", attachment_, why]),
+    message_: ([, seq]) => seen.push(["message", seq]),
+    reply_: ({ 1: seq }) => seen.push(["reply", seq]),
+    auth_: () => undefined,
+    move_: () => undefined,
+    ended_: ([, code]) => seen.push(["ended", code]),
+  };
+  return {
+    session,
+    saw() {
+      for (let event; (event = session.event_()); ) event(listener);
+      return seen.splice(0);
+    },
+    said(bound: Binding) {
+      const frames: Frame[] = [];
+      for (let frame; (frame = session.transmit_(bound)); ) frames.push(frame);
+      return frames.map(([tag]) => tag);
+    },
+    pass(time: number) {
+      session.tick_((now += time));
+      session.timeout_();
+    },
+    dial: (kind: TransportKind = "websocket", candidate = false) => session.introduce_(kind, candidate, undefined)!,
+    hear: (bound: Binding, ...frames: Frame[]) => frames.forEach((frame) => session.frame_(bound, false, frame)),
+    send: (number: number) => session.send_("msg", 0, String(number), 1),
+  };
+};
+const welcome = ({ attachment_ }: Binding, more: Partial<Welcome> = {}): Frame => [
+  "welcome",
+  {
+    session: "id",
+    epoch: "epoch",
+    attachment: attachment_,
+    received: 0,
+    resumed: attachment_ > 1,
+    window: { messages: 256, bytes: 1 << 20 },
+    heartbeat_ms: 20_000,
+    resume_window_ms: 120_000,
+    max_message_bytes: 512 << 10,
+    max_batch_bytes: 960 << 10,
+    transports: ["websocket", "sse", "long-polling"],
+    ...more,
+  },
+];
+const message = (seq: number, size = 1): Frame => ["msg", seq, 0, seq, size];
+/** One that is attached. */
+const met = (config: Partial<Config> = {}) => {
+  const ends = begin(config);
+  const bound = ends.dial();
+  ends.said(bound);
+  ends.hear(bound, welcome(bound));
+  ends.saw();
+  return { ...ends, bound };
+};
+
+test("a gap ends the transport that it came on, and nothing behind it is delivered", () => {
+  const { bound, hear, saw } = met();
+  hear(bound, message(1), message(3), message(4));
+  assert.deepEqual(saw(), [["message", 1], ["detached", 1, "gap"]]);
+});
+
+test("a message that is repeated is delivered once, and its receipt is told again", () => {
+  const { bound, hear, saw, said, pass } = met();
+  hear(bound, message(1));
+  pass(50);
+  assert.deepEqual(said(bound), ["ack"]);
+  hear(bound, message(1));
+  assert.deepEqual(said(bound), ["ack"]);
+  assert.deepEqual(saw(), [["message", 1]]);
+});
+
+test("messages beyond the window end the session, in number and in bytes", () => {
+  for (const [count, size] of [[257, 1], [3, 400 << 10]] as const) {
+    const { bound, hear, saw } = met();
+    for (let seq = 1; seq <= count; seq++) hear(bound, message(seq, size));
+    assert.deepEqual(saw().at(-1), ["ended", "protocol_error"]);
+  }
+});
+
+for (const [name, frame] of [
+  ["a receipt for what was never sent", ["ack", 1]],
+  ["an answer to what was never asked", ["res", 1, 1, 0, 1]],
+  ["a frame of the client's", ["attach", { received: 0 }]],
+] as [string, Frame][]) {
+  test(`${name} ends the session`, () => {
+    const { bound, hear, saw, said } = met();
+    hear(bound, frame);
+    assert.deepEqual(saw(), [["ended", "protocol_error"]]);
+    assert.deepEqual(said(bound), ["close"]);
+  });
+}
+
+test("before welcome nothing else is taken, and no other's welcome", () => {
+  for (const frame of [message(1), ["ack", 0], ["ping", 1], welcome({ attachment_: 7 } as Binding)] as Frame[]) {
+    const { dial, hear, saw } = begin();
+    hear(dial(), frame);
+    assert.deepEqual(saw(), [["detached", 1, "malformed"]]);
+  }
+});
+
+test("another epoch is another life: the session is lost", () => {
+  const { dial, hear, saw } = met();
+  const next = dial();
+  hear(next, welcome(next, { epoch: "other" }));
+  assert.deepEqual(saw(), [["detached", 1, "superseded"], ["ended", "unknown_session"]]);
+});
+
+test("a candidate below one that was attached, or tried to be, is dropped", () => {
+  const { dial, hear, saw } = met();
+  const [low, high] = [dial("sse", true), dial("sse", true)];
+  for (const bound of [high, low]) hear(bound, welcome(bound));
+  hear(high, ["pong", 3]);
+  hear(low, ["pong", 2]);
+  assert.deepEqual(saw(), [["detached", 2, "superseded"]]);
+  hear(high, ["ack", 0]);
+  assert.deepEqual(saw(), [["detached", 1, "superseded"], ["attached", 3]]);
+});
+
+test("a stream whose pong does not come down is not proved, and given up", () => {
+  const { dial, hear, saw, said, pass, session } = begin();
+  const bound = dial("sse");
+  assert.deepEqual(said(bound), ["hello"]);
+  hear(bound, welcome(bound));
+  assert.deepEqual(said(bound), ["ping"]);
+  // In the answer to the push it proves nothing.
+  session.frame_(bound, true, ["pong", 1]);
+  pass(3000);
+  assert.deepEqual(saw(), [["attached", 1], ["detached", 1, "unproved"]]);
+});
+
+test("a path that is asked whether it lives says so, or is given up", () => {
+  const { bound, hear, saw, pass, session } = met();
+  session.probe_();
+  assert.deepEqual(session.transmit_(bound), ["ping", 2]);
+  hear(bound, ["pong", 2]);
+  pass(5000);
+  assert.deepEqual(saw(), []);
+  session.probe_();
+  hear(bound, ["pong", 2]);
+  pass(3000);
+  assert.deepEqual(saw(), [["detached", 1, "silent"]]);
+});
+
+test("a poll that may hang is asked again, and not held", () => {
+  const { dial, hear, said, session } = begin();
+  const bound = dial("long-polling");
+  said(bound);
+  hear(bound, welcome(bound));
+  const { poll_, pollEnded_ } = session.http_!;
+  const hold = () => (poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms;
+  assert.equal(hold(), 0);
+  pollEnded_(bound);
+  assert.equal(hold(), 10_000);
+  assert.equal(hold(), undefined);
+  session.probe_();
+  assert.equal(hold(), 0);
+});
+
+test("on a resume what was never sent waits for welcome, what was sent does not", () => {
+  for (const [cautious_, expected] of [[true, ["hello", "msg"]], [false, ["hello", "msg", "msg"]]] as const) {
+    const { bound, dial, send, said, hear } = met({ cautious_ });
+    send(1);
+    assert.deepEqual(said(bound), ["msg"]);
+    const next = dial();
+    send(2);
+    assert.deepEqual(said(next), expected);
+    hear(next, welcome(next));
+    assert.deepEqual(said(next), cautious_ ? ["msg"] : []);
+  }
+});
+
+test("who closes and is held back says so, and who closes and hears it waits no longer", () => {
+  const narrow = met();
+  narrow.hear(narrow.bound, welcome(narrow.bound));
+  const { session, bound, send, said, hear } = narrow;
+  for (let number = 0; number < 300; number++) send(number);
+  assert.equal(said(bound).length, 256);
+  session.close_(close("normal"));
+  assert.deepEqual(said(bound), ["closing"]);
+  assert.deepEqual(said(bound), []);
+  hear(bound, ["closing"]);
+  assert.deepEqual(said(bound), ["close"]);
+});
+
+test("an abort before welcome says its close behind hello, and nothing before it", () => {
+  for (const [greets, expected] of [[true, ["close"]], [false, []]] as const) {
+    const { session, dial, said } = begin();
+    const bound = dial();
+    if (greets) said(bound);
+    session.abort_(close("normal"));
+    assert.deepEqual(said(bound), expected);
+  }
+});
+
+test("messages behind a hello that nobody answers are of unknown fate in time", () => {
+  const { dial, send, said, saw, pass } = begin();
+  send(1);
+  said(dial());
+  for (let times = 0; times < 6; times++) {
+    pass(10_000);
+    if (times < 5) said(dial());
+  }
+  assert.deepEqual(saw().at(-1), ["ended", "unknown_session"]);
+});
