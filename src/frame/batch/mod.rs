@@ -109,6 +109,15 @@ impl Iterator for Batch {
 
 impl std::iter::FusedIterator for Batch {}
 
+/// The most room that a writer keeps for what it writes next.
+const KEPT: usize = 4 << 10;
+
+/// Takes what was written. What is large goes with its room: otherwise one large message would leave its weight behind
+/// for as long as the writer lives.
+pub(super) fn hand_out(buffer: &mut BytesMut) -> Bytes {
+    if buffer.len() > KEPT { std::mem::take(buffer).freeze() } else { buffer.split().freeze() }
+}
+
 /// Builds batches: frames in, one run of bytes out.
 #[derive(Debug)]
 pub struct BatchWriter {
@@ -188,7 +197,7 @@ impl BatchWriter {
     /// Takes the batch; the next begins empty.
     pub fn take(&mut self) -> Bytes {
         self.frames = 0;
-        self.buffer.split().freeze()
+        hand_out(&mut self.buffer)
     }
 
     /// Gives spare memory back.

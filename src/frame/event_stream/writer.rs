@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::batch::{BatchWriter, Encoding};
+use crate::frame::batch::{BatchWriter, Encoding, hand_out};
 use crate::frame::number::push_digits;
 use crate::frame::{Body, Frame, Limits, json};
 
@@ -108,7 +108,7 @@ impl Writer {
     /// Ends the event under way and takes all that was written.
     pub fn take(&mut self) -> Bytes {
         self.end_event();
-        self.buffer.split().freeze()
+        hand_out(&mut self.buffer)
     }
 
     /// Gives spare memory back.
