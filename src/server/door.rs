@@ -164,7 +164,7 @@ impl Inner {
         let session = Session::server(Arc::clone(config), id, epoch, now());
         let patience = self.settings.patience;
         launch(Launch { session, principal, patience }, |shared| {
-            Box::new(Steward::new(Arc::clone(self), Arc::clone(shared), id))
+            Box::new(Steward::new(Arc::clone(self), Arc::clone(shared)))
         })
     }
 

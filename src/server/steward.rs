@@ -4,10 +4,10 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::frame::{Close, CloseCode, Json, SessionId, TransportKind};
+use crate::frame::{Close, CloseCode, Json, TransportKind};
 use crate::session::{Ended, Session};
 use crate::socket::{Command, Notice, Shared, Supervisor};
 
@@ -20,30 +20,26 @@ type Asking = Pin<Box<dyn Future<Output = Result<Grant, Close>> + Send>>;
 pub(super) struct Steward {
     server: Arc<Inner>,
     shared: Arc<Shared>,
-    id: SessionId,
     /// The authenticator's word on the latest fresh token.
     asking: Option<Asking>,
-    driver: Option<Waker>,
 }
 
 impl Steward {
-    pub(super) fn new(server: Arc<Inner>, shared: Arc<Shared>, id: SessionId) -> Self {
-        Self { server, shared, id, asking: None, driver: None }
+    pub(super) fn new(server: Arc<Inner>, shared: Arc<Shared>) -> Self {
+        Self { server, shared, asking: None }
     }
 
     /// Starts the handler: a session is attached for the first time once.
     fn start(&self, transport: TransportKind) {
-        tracing::debug!(session = %self.id, %transport, principal = ?self.shared.principal(), "the handler starts");
+        tracing::debug!(session = %self.shared.id(), %transport, principal = ?self.shared.principal(), "the handler starts");
         (self.server.start)(&self.server.tasks, self.shared.socket(), self.server.hub.clone());
     }
 
     fn ask(&mut self, token: Json) {
-        let (server, shared, id) = (Arc::clone(&self.server), Arc::clone(&self.shared), self.id);
-        self.asking =
-            Some(Box::pin(async move { server.authenticate_again(id, &token, shared.principal()).await }));
-        if let Some(driver) = self.driver.take() {
-            driver.wake();
-        }
+        let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        self.asking = Some(Box::pin(async move {
+            server.authenticate_again(shared.id(), &token, shared.principal()).await
+        }));
     }
 
     fn conclude(&self, answer: Result<Grant, Close>) -> Option<Command> {
@@ -84,9 +80,6 @@ impl Supervisor for Steward {
                 return Poll::Ready(command);
             }
         }
-        if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
-            self.driver = Some(cx.waker().clone());
-        }
         Poll::Pending
     }
 
@@ -98,7 +91,7 @@ impl Supervisor for Steward {
 
 impl Drop for Steward {
     fn drop(&mut self) {
-        self.server.registry.end(now(), self.id, &self.shared);
+        self.server.registry.end(now(), self.shared.id(), &self.shared);
         self.server.tasks.reap();
     }
 }

@@ -35,10 +35,11 @@ pub(super) struct Binding {
     /// The number of the latest ping.
     pub(super) ping: u64,
     pub(super) ping_due: bool,
-    /// The ping to answer: only the latest.
-    pub(super) pong_due: Option<Option<u64>>,
-    /// Client: the latest pong, to be said again if its push is lost.
-    pub(super) pong_said: Option<Option<u64>>,
+    /// The latest ping that came, whether its pong is to be said, and (client) whether it was: a push that is lost
+    /// says it again.
+    pub(super) pong: Option<u64>,
+    pub(super) pong_due: bool,
+    pub(super) pong_said: bool,
     /// Server: the latest ping that was answered.
     pub(super) ponged: u64,
     /// Client: `hello` is to be said. Server: `welcome`, and whether it says `resumed`.
@@ -86,8 +87,9 @@ impl Binding {
             ping_at: None,
             ping: 0,
             ping_due: false,
-            pong_due: None,
-            pong_said: None,
+            pong: None,
+            pong_due: false,
+            pong_said: false,
             ponged: 0,
             greeting_due: None,
             attach_due: false,

@@ -146,7 +146,7 @@ impl Session {
             (binding.closing_said, binding.close_said) = (false, false);
             binding.attach_due = binding.stage == Stage::Attaching && !binding.is_polling();
             binding.ping_due = !binding.proved && binding.ping > 0;
-            binding.pong_due = binding.pong_due.or(binding.pong_said);
+            binding.pong_due |= binding.pong_said;
         }
         if binding.push.unanswered >= MAX_UNANSWERED_PUSHES {
             return self.detach(attachment, DetachReason::UplinkLost, None);

@@ -154,7 +154,7 @@ impl Session {
         match frame {
             Frame::Ping(number) => {
                 if let Some(binding) = self.binding_mut(attachment) {
-                    binding.pong_due = Some(number);
+                    (binding.pong, binding.pong_due) = (number, true);
                 }
             }
             Frame::Pong(number) => self.handle_pong(now, attachment, via, number),

@@ -91,9 +91,9 @@ impl Session {
         if std::mem::take(&mut binding.ping_due) {
             return Some(Frame::Ping(Some(binding.ping)));
         }
-        if let Some(number) = binding.pong_due.take() {
-            binding.pong_said = Some(number);
-            return Some(Frame::Pong(number));
+        if std::mem::take(&mut binding.pong_due) {
+            binding.pong_said = true;
+            return Some(Frame::Pong(binding.pong));
         }
         if let Some(request) = self.due_request(attachment) {
             return Some(request);

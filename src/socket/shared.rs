@@ -156,7 +156,7 @@ pub(crate) enum NotTaken {
 pub(super) struct Inner {
     pub(super) id: SessionId,
     // To the driver.
-    pub(super) commands: VecDeque<Command>,
+    pub(super) commands: Vec<Command>,
     pub(super) outgoing: VecDeque<Outgoing>,
     /// Bodies in `outgoing`.
     pub(super) queued_bytes: u64,
@@ -207,7 +207,7 @@ impl Shared {
         let config = session.config();
         let inner = Inner {
             id: session.id(),
-            commands: VecDeque::new(),
+            commands: Vec::new(),
             outgoing: VecDeque::new(),
             queued_bytes: 0,
             close: None,
@@ -278,7 +278,7 @@ impl Shared {
         if inner.commands.len() >= MAX_COMMANDS {
             return Err(NotTaken::Full(command));
         }
-        inner.commands.push_back(command);
+        inner.commands.push(command);
         let driver = inner.driver.take();
         drop(inner);
         driver.into_iter().for_each(Waker::wake);
@@ -292,6 +292,11 @@ impl Shared {
         let driver = inner.driver.take();
         drop(inner);
         driver.into_iter().for_each(Waker::wake);
+    }
+
+    /// The session's id; of a client, the latest one's.
+    pub(crate) fn id(&self) -> SessionId {
+        self.lock().id
     }
 
     /// Who the authenticator says this is, if there is one.

@@ -61,6 +61,7 @@ pub(crate) fn launch(
         ended: None,
         said_close: false,
         lingers: false,
+        revisit: false,
         sleep: None,
     };
     (shared, driver)
@@ -95,6 +96,8 @@ pub(crate) struct Driver {
     said_close: bool,
     /// Whether the close waits for a carrier that may still come.
     lingers: bool,
+    /// Whether the supervisor has got work to do since it was polled.
+    revisit: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -141,7 +144,7 @@ impl Driver {
         let more = self.receive(now, cx);
         self.transmit(now, cx);
         self.said_close |= self.carriers.poll_leaving(now, cx);
-        more
+        more | std::mem::take(&mut self.revisit)
     }
 
     /// Reads from all carriers. Says whether one has more.
@@ -232,7 +235,10 @@ impl Driver {
                     }
                     self.supervisor.notice(Notice::Detached { attachment, reason: &reason });
                 }
-                Event::Auth(token) => self.supervisor.notice(Notice::Auth(token)),
+                Event::Auth(token) => {
+                    self.supervisor.notice(Notice::Auth(token));
+                    self.revisit = true;
+                }
                 Event::MoveAsked(ask) => self.supervisor.notice(Notice::MoveAsked(ask)),
                 Event::Ended(ended) => self.end(now, ended),
                 // The application hears of a token's fate only when it is refused.

@@ -72,7 +72,7 @@ pub fn response(
         }
         Form::Frames => Writer::Batches(Outbox::new(Encoding::Binary, &limits)),
         Form::Lines => Writer::Batches(Outbox::new(Encoding::Json, &limits)),
-        Form::PlainEvents(events) => Writer::Plain(events),
+        Form::PlainEvents(events) => Writer::Plain(Box::new(events)),
     };
     let transport = ResponseTransport { kind, extent, writer, first: First::Nothing, shared: shared.clone() };
     (transport, ResponseHead::new(shared))
@@ -87,9 +87,14 @@ enum First {
 }
 
 enum Writer {
-    Events { events: event_stream::Writer, frames: usize, brim: Brim },
+    Events {
+        events: event_stream::Writer,
+        frames: usize,
+        brim: Brim,
+    },
     Batches(Outbox),
-    Plain(PlainEvents),
+    /// Boxed: few are plain.
+    Plain(Box<PlainEvents>),
 }
 
 impl Writer {
