@@ -1,12 +1,19 @@
 //! A `hello` over each transport, and what follows.
 
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, StatusCode};
 use throughline::frame::{Ack, Attachment, Encoding, Frame, Seq, TransportKind};
 use throughline::server::{Attempt, Denied, Grant};
 use throughline::{CloseCode, Server};
 
 use super::raw::{
-    Host, WEBSOCKET, decode_as, encode, hello, id, json, message, plain_hello, poll, post, push, text,
-    watchdog,
+    Host, WEBSOCKET, decode, decode_as, encode, hello, id, json, message, plain_hello, poll, post, push,
+    text, watchdog,
 };
 
 fn received(seq: u64) -> Frame {
@@ -322,6 +329,38 @@ async fn more_sessions_than_allowed_are_refused_for_now() {
     let refused = host.post(&[Frame::Hello(Box::new(other))], "").await;
     assert_eq!(refused.close(), (429, "overloaded".into()));
     assert_eq!(refused.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn more_requests_than_a_session_can_take_at_once_are_refused_for_now() {
+    let host = Host::echo(Server::builder()).await;
+    let body = Bytes::from(json(&[push(&host.poller().await)]));
+    let service = host.live.service();
+    let mut pushes: Vec<_> = (0..17)
+        .map(|_| {
+            let request = Request::post("/live").body(Full::new(body.clone())).unwrap();
+            hyper::service::Service::call(&service, request)
+        })
+        .collect();
+    // All before the session has its turn.
+    let mut refused = Vec::new();
+    std::future::poll_fn(|cx| {
+        refused.extend(pushes.iter_mut().filter_map(|push| match Pin::new(push).poll(cx) {
+            Poll::Ready(answer) => Some(answer.unwrap()),
+            Poll::Pending => None,
+        }));
+        Poll::Ready(())
+    })
+    .await;
+    let [refused] = <[_; 1]>::try_from(refused).map_err(|all| all.len()).expect("one too many");
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let body = refused.into_body().collect().await.unwrap().to_bytes();
+    assert!(matches!(&decode(&body)[..], [Frame::Close(close)] if close.code == CloseCode::Overloaded));
+    pushes.truncate(16);
+    for push in pushes {
+        assert_eq!(watchdog(push).await.unwrap().status(), StatusCode::OK);
+    }
 }
 
 #[tokio::test]

@@ -152,9 +152,12 @@ impl Client {
         let (attachment, now) = (line.attachment, net.clock());
         if line.in_flight == Some(no) {
             line.in_flight = None;
+            let carried = self.session.attachment();
             for frame in frames {
                 self.session.handle_frame(now, attachment, Via::Push, frame);
             }
+            let carries = self.session.attachment();
+            assert!(carries.is_none() || carries == carried, "the answer to a push is no answer to attach");
             self.drain(net, ledger);
             self.session.handle_push_ended(now, attachment, true);
         } else if line.open == Some(no) {

@@ -8,11 +8,14 @@ use throughline::frame::{
     Attachment, Close, CloseCode, Epoch, Frame, Hello, Poll, Push, Role, SessionId, SessionKey,
     TransportKind, VERSION,
 };
-use throughline::session::{Config, Event, Greeting, Session, Via};
+use throughline::session::{Config, DetachReason, Event, Greeting, Session, Via};
 
 use super::app::{App, fire, fire_if_due};
 use super::checks::Ledger;
 use super::network::{Asked, LinkId, Network};
+
+/// How many arrivals in a thousand are followed by the repetition of a push.
+const REPEATED_PUSHES: u64 = 50;
 
 /// One response that can be written to, or one WebSocket.
 #[derive(Debug)]
@@ -24,6 +27,27 @@ struct Carrier {
     /// What is written to it is lost.
     deaf: bool,
     attachment: Attachment,
+    proof: Proof,
+}
+
+/// By what a stream is known to live, reckoned anew here: the pong to its latest ping, once, and nothing else.
+#[derive(Clone, Copy, Debug)]
+struct Proof {
+    at: Instant,
+    pinged: u64,
+    ponged: u64,
+}
+
+impl Proof {
+    fn new(at: Instant) -> Self {
+        Self { at, pinged: 0, ponged: 0 }
+    }
+
+    fn hear(&mut self, number: u64, now: Instant) {
+        if number == self.pinged && number > self.ponged {
+            (self.ponged, self.at) = (number, now);
+        }
+    }
 }
 
 impl Carrier {
@@ -52,6 +76,10 @@ pub(crate) struct Entry {
     pub(crate) app: App,
     key: SessionKey,
     carriers: Vec<Carrier>,
+    /// Attachments of which a push came: each may be repeated.
+    pushed: Vec<Attachment>,
+    /// What is being heard comes by a push.
+    by_push: bool,
     /// When it is forgotten: its end and how to answer until then are kept.
     forget_at: Option<Instant>,
 }
@@ -106,6 +134,7 @@ impl Server {
                 entry.pump(net, ledger, &self.config);
             }
         }
+        self.entries.values().for_each(|entry| entry.check_streams(net.now, self.config.heartbeat));
     }
 
     pub(crate) fn pump_all(&mut self, net: &mut Network, ledger: &mut Ledger) {
@@ -137,7 +166,8 @@ impl Server {
         let mut frames = frames.into_iter();
         let Some(Frame::Hello(hello)) = frames.next() else { panic!("hello comes first") };
         let kind = hello.transport;
-        let carrier = Carrier { link, kind, no, response: net.respond(), deaf, attachment: hello.attachment };
+        let (attachment, proof) = (hello.attachment, Proof::new(net.now));
+        let carrier = Carrier { link, kind, no, response: net.respond(), deaf, attachment, proof };
         if !self.entries.contains_key(&hello.session) && hello.epoch.is_none() {
             self.create(net, ledger, &hello);
         }
@@ -174,7 +204,15 @@ impl Server {
         let epoch = Epoch::from_bytes(net.rng.bytes());
         let session = Session::server(Arc::clone(&self.config), hello.session, epoch, net.now);
         let app = App::new(who, net.rng.chance(300));
-        let entry = Entry { session, app, key: hello.key.clone(), carriers: Vec::new(), forget_at: None };
+        let entry = Entry {
+            session,
+            app,
+            key: hello.key.clone(),
+            carriers: Vec::new(),
+            pushed: Vec::new(),
+            by_push: false,
+            forget_at: None,
+        };
         self.entries.insert(hello.session, entry);
     }
 
@@ -186,7 +224,8 @@ impl Server {
         poll: &Poll,
     ) {
         let (kind, config) = (TransportKind::LongPolling, Arc::clone(&self.config));
-        let carrier = Carrier { link, kind, no, response: net.respond(), deaf, attachment: poll.attachment };
+        let (attachment, proof) = (poll.attachment, Proof::new(net.now));
+        let carrier = Carrier { link, kind, no, response: net.respond(), deaf, attachment, proof };
         let Some(entry) = self.entry(poll.session, &poll.key) else {
             return carrier.end(net, Some(unknown()));
         };
@@ -210,21 +249,31 @@ impl Server {
     ) {
         let (kind, config, attachment) =
             (TransportKind::LongPolling, Arc::clone(&self.config), push.attachment);
-        let carrier = Carrier { link, kind, no, response: net.respond(), deaf, attachment };
+        let proof = Proof::new(net.now);
+        let carrier = Carrier { link, kind, no, response: net.respond(), deaf, attachment, proof };
         let entry = self.entry(push.session, &push.key);
         let Some(entry) = entry.filter(|entry| entry.session.epoch() == Some(push.epoch)) else {
             return carrier.write(net, vec![Frame::Close(unknown())], true);
         };
+        if !entry.pushed.contains(&attachment) {
+            entry.pushed.push(attachment);
+        }
+        entry.by_push = true;
         for frame in frames {
+            if let (Frame::Pong(Some(number)), Some(carrier)) = (&frame, entry.carrier(attachment)) {
+                carrier.proof.hear(*number, net.now);
+            }
             let now = net.clock();
             entry.session.handle_frame(now, attachment, Via::Push, frame);
             entry.drain(net, ledger, &config);
         }
+        entry.by_push = false;
         let answer = match entry.session.end() {
             Some(close) => Frame::Close(close.clone()),
             None => Frame::Ack(entry.session.push_answer(attachment)),
         };
         carrier.write(net, vec![answer], false);
+        entry.repeat_push(net);
         entry.pump(net, ledger, &config);
     }
 
@@ -245,6 +294,7 @@ impl Server {
             entry.session.handle_frame(now, attachment, Via::Carrier, frame);
             entry.drain(net, ledger, &config);
         }
+        entry.repeat_push(net);
         entry.pump(net, ledger, &config);
     }
 
@@ -294,11 +344,41 @@ impl Entry {
         }
     }
 
-    fn bind(&mut self, net: &mut Network, carrier: Carrier, attachment: Attachment) {
+    fn bind(&mut self, net: &mut Network, mut carrier: Carrier, attachment: Attachment) {
         if let Some(at) = self.carriers.iter().position(|other| other.attachment == attachment) {
-            self.carriers.remove(at).end(net, None);
+            let older = self.carriers.remove(at);
+            // Pings are numbered within the attachment.
+            carrier.proof = Proof { at: carrier.proof.at, ..older.proof };
+            older.end(net, None);
         }
         self.carriers.push(carrier);
+    }
+
+    fn carrier(&mut self, attachment: Attachment) -> Option<&mut Carrier> {
+        self.carriers.iter_mut().find(|carrier| carrier.attachment == attachment)
+    }
+
+    /// A box on the way repeats a push that came before, at the worst moment, and drops its answer.
+    fn repeat_push(&mut self, net: &mut Network) {
+        if net.rng.chance(REPEATED_PUSHES) && !self.pushed.is_empty() && !self.session.is_ended() {
+            if self.app.is_eager() || !net.faulty {
+                self.app.take(&mut self.session, net, u64::MAX);
+            }
+            let attachment = net.rng.pick(&self.pushed);
+            let _ = self.session.push_answer(attachment);
+        }
+    }
+
+    /// A stream that nothing proves is given up in time, however much is pushed beside it.
+    fn check_streams(&self, now: Instant, heartbeat: Duration) {
+        let carries = |carrier: &&Carrier| self.session.attachment() == Some(carrier.attachment);
+        for carrier in self.carriers.iter().filter(carries) {
+            let silent = now - carrier.proof.at;
+            assert!(
+                carrier.kind != TransportKind::Sse || silent <= heartbeat + heartbeat / 2,
+                "a stream that was silent for {silent:?} still carries the session"
+            );
+        }
     }
 
     fn drain(&mut self, net: &mut Network, ledger: &mut Ledger, config: &Config) {
@@ -307,9 +387,14 @@ impl Entry {
                 Event::Attached { attachment, transport, resumed } => {
                     net.log(|| format!("                server {} attached #{attachment}", self.app.who));
                     ledger.attached(self.app.who, attachment, transport as usize, resumed);
+                    if let Some(carrier) = self.carrier(attachment) {
+                        carrier.proof.at = net.now;
+                    }
                 }
                 Event::Detached { attachment, close, reason } => {
                     net.log(|| format!("                server detached #{attachment} {reason:?}"));
+                    let by_gap = self.by_push && reason == DetachReason::Gap;
+                    assert!(!by_gap, "a gap in a push is no transport's");
                     if let Some(at) = self.carriers.iter().position(|c| c.attachment == attachment) {
                         self.carriers.remove(at).end(net, close);
                     }
@@ -341,11 +426,14 @@ impl Entry {
         fire_if_due(&mut self.session, net.now);
         self.drain(net, ledger, config);
         let mut at = 0;
-        while let Some(carrier) = self.carriers.get(at) {
+        while let Some(carrier) = self.carriers.get_mut(at) {
             let (attachment, polls) = (carrier.attachment, carrier.kind == TransportKind::LongPolling);
             let mut batch = Vec::new();
             while (batch.len() as u64) < net.max_batch {
                 let Some(frame) = self.session.poll_transmit(attachment) else { break };
+                if let Frame::Ping(Some(number)) = frame {
+                    carrier.proof.pinged = *number;
+                }
                 batch.push(frame.clone());
             }
             let (empty, full) = (batch.is_empty(), batch.len() as u64 == net.max_batch);
