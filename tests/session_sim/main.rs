@@ -9,6 +9,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod app;
+mod carrier;
 mod checks;
 mod client;
 mod network;

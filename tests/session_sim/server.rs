@@ -11,65 +11,12 @@ use throughline::frame::{
 use throughline::session::{Config, DetachReason, Event, Greeting, Session, Via};
 
 use super::app::{App, fire, fire_if_due};
+use super::carrier::{Carrier, Proof};
 use super::checks::Ledger;
 use super::network::{Asked, LinkId, Network};
 
 /// How many arrivals in a thousand are followed by the repetition of a push.
 const REPEATED_PUSHES: u64 = 50;
-
-/// One response that can be written to, or one WebSocket.
-#[derive(Debug)]
-struct Carrier {
-    link: LinkId,
-    kind: TransportKind,
-    no: u64,
-    response: u64,
-    /// What is written to it is lost.
-    deaf: bool,
-    attachment: Attachment,
-    proof: Proof,
-}
-
-/// By what a stream is known to live, reckoned anew here: the pong to its latest ping, once, and nothing else.
-#[derive(Clone, Copy, Debug)]
-struct Proof {
-    at: Instant,
-    pinged: u64,
-    ponged: u64,
-}
-
-impl Proof {
-    fn new(at: Instant) -> Self {
-        Self { at, pinged: 0, ponged: 0 }
-    }
-
-    fn hear(&mut self, number: u64, now: Instant) {
-        if number == self.pinged && number > self.ponged {
-            (self.ponged, self.at) = (number, now);
-        }
-    }
-}
-
-impl Carrier {
-    fn write(&self, net: &mut Network, frames: Vec<Frame>, refused: bool) {
-        if self.deaf || (frames.is_empty() && self.kind != TransportKind::LongPolling) {
-            return;
-        }
-        match self.kind {
-            TransportKind::LongPolling => net.answer(self.link, self.no, frames, refused),
-            _ => net.stream_down(self.link, self.response, frames),
-        }
-    }
-
-    /// Ends it, with a last word or without.
-    fn end(&self, net: &mut Network, close: Option<Close>) {
-        let refused = close.is_some();
-        self.write(net, close.map(Frame::Close).into_iter().collect(), refused);
-        if self.kind != TransportKind::LongPolling && !self.deaf {
-            net.end_down(self.link, self.response);
-        }
-    }
-}
 
 pub(crate) struct Entry {
     pub(crate) session: Session,
