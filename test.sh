@@ -78,6 +78,12 @@ js_simulation() {
     SEEDS=$seeds js/test.sh simulation
 }
 
+# In a folder of its own: all is built anew under another cfg, which is our own because tokio and hyper-util take the
+# usual one, `loom`, to mean that there is no network.
+interleavings() {
+    RUSTFLAGS="--cfg throughline_loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --lib interleavings
+}
+
 # What the fuzzer finds goes to a folder of its own; only a seed that is worth keeping is added to fuzz/corpus.
 fuzz_one() {
     local target=$1 found=fuzz/target/found/$1
@@ -103,6 +109,7 @@ for target in $targets; do
     step "fuzz for $fuzz_seconds s: $target" fuzz_one "$target"
 done
 step "simulation: $seeds schedules" simulation
+step "interleavings of the hand-over to a driver" interleavings
 step "tests" cargo test --no-fail-fast
 step "browser client: tools" js/test.sh tools
 step "browser client: types" js/test.sh types

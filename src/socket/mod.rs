@@ -7,6 +7,8 @@
 mod carriers;
 mod driver;
 mod error;
+#[cfg(all(test, throughline_loom))]
+mod interleavings;
 mod sender;
 mod shared;
 mod state;

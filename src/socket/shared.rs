@@ -6,8 +6,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(all(test, throughline_loom)))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
+
+#[cfg(all(test, throughline_loom))]
+use loom::sync::{Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
@@ -319,6 +324,29 @@ impl Shared {
 }
 
 impl Inner {
+    /// The driver's turn begins: it needs no waking, and takes all commands.
+    pub(super) fn begin_turn(&mut self) -> Vec<Command> {
+        self.driver = None;
+        std::mem::take(&mut self.commands)
+    }
+
+    /// The driver's turn ends: from here on it is woken. Not if something has come that it did not see, here or where
+    /// the caller looked; then it says so.
+    pub(super) fn end_turn(&mut self, waker: &Waker, elsewhere: bool) -> bool {
+        let waits = elsewhere || !self.outgoing.is_empty() || !self.commands.is_empty();
+        if !waits {
+            self.driver = Some(waker.clone());
+        }
+        waits
+    }
+
+    /// The driver is over: no command is taken any more. Those that were and will not be obeyed are to be dropped, by
+    /// which whoever waits for an answer learns of it.
+    pub(super) fn finish(&mut self) -> Vec<Command> {
+        self.finished = true;
+        std::mem::take(&mut self.commands)
+    }
+
     pub(super) fn set_state(&mut self, state: State) -> Wakers {
         if self.state == state {
             return Wakers::default();

@@ -14,13 +14,12 @@ impl Driver {
     /// Takes over what the handles left: one lock.
     pub(super) fn collect(&mut self, now: Instant) {
         let mut inner = self.shared.lock();
-        inner.driver = None;
+        let commands = inner.begin_turn();
         std::mem::swap(&mut self.outgoing, &mut inner.outgoing);
         // Counted as held until `publish` counts anew.
         inner.held.0 += self.outgoing.len();
         inner.held.1 = inner.held.1.saturating_add(std::mem::take(&mut inner.queued_bytes));
         let close = if self.session.is_open() { inner.close.clone() } else { None };
-        let commands = std::mem::take(&mut inner.commands);
         drop(inner);
         let mut queue = std::mem::take(&mut self.outgoing);
         queue.drain(..).for_each(|outgoing| self.send(now, outgoing));
@@ -96,13 +95,8 @@ impl Driver {
             senders = inner.senders.take();
         }
         let watchers = inner.set_state(self.state.clone());
-        let waiting = !inner.outgoing.is_empty()
-            || !inner.commands.is_empty()
-            || taken
-            || (inner.close.is_some() && self.session.is_open());
-        if !waiting {
-            inner.driver = Some(cx.waker().clone());
-        }
+        let asked = inner.close.is_some() && self.session.is_open();
+        let waiting = inner.end_turn(cx.waker(), taken || asked);
         drop(inner);
         receiver.into_iter().for_each(Waker::wake);
         senders.wake();
@@ -112,8 +106,7 @@ impl Driver {
 
     fn finish(&mut self) {
         let mut inner = self.shared.lock();
-        inner.finished = true;
-        let commands = std::mem::take(&mut inner.commands);
+        let commands = inner.finish();
         inner.incoming.append(&mut self.incoming);
         if let Some(ended) = self.ended.take() {
             inner.keep_end(ended);
