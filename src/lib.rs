@@ -10,6 +10,15 @@
 //! - To write a client in another language, or to look closer: `docs/PROTOCOL.md` in the repository is the wire,
 //!   `docs/ARCHITECTURE.md` the house, and the modules here are its rooms.
 //!
+//! # Tracing
+//!
+//! With `socket` the crate tells what it does through [`tracing`](https://docs.rs/tracing), at targets that begin with
+//! `throughline`; where nobody listens that costs a branch. A span at `debug`, named `attachment`, lasts as long as a
+//! transport of a session does and has the fields `session` (the public id), `transport`, `role` (`client` or `server`) and
+//! `attachment` (its number). What happens to a session are events at `debug` with the fields `session` and, where one
+//! transport is concerned, `attachment`; what a transport meets are events at `trace` within its span. `warn` wants an
+//! operator, `error` is a bug, here or in the host. Bodies, keys and tokens are in none of them.
+//!
 //! # Features
 //!
 //! `server` and `client` are on by default and bring `socket`, which is what both share. Without any of them the crate

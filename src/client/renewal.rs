@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use crate::frame::Json;
+use crate::frame::{Json, SessionId};
 
 use super::dial::{DialError, Dialer};
 use super::token::Freshness;
@@ -36,7 +36,12 @@ impl Renewal {
     }
 
     /// The fresh token, once it is due and there. Pending as well when none is due.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, dialer: &Arc<Dialer>) -> Poll<Json> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialer: &Arc<Dialer>,
+        session: SessionId,
+    ) -> Poll<Json> {
         loop {
             match self {
                 Self::NotDue => return Poll::Pending,
@@ -51,7 +56,7 @@ impl Renewal {
                     match fetched {
                         Ok(Some(token)) => return Poll::Ready(token),
                         Ok(None) => {}
-                        Err(error) => tracing::debug!(reason = %error.reason, "no fresh token"),
+                        Err(error) => tracing::debug!(%session, reason = %error.reason, "no fresh token"),
                     }
                 }
             }

@@ -3,6 +3,8 @@
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use tracing::Span;
+
 use crate::frame::{Attachment, Close, Frame};
 use crate::session::Session;
 use crate::transport::{Received, Transport, TransportError};
@@ -26,6 +28,8 @@ const MAX_UNHEARD: usize = 32;
 struct Carrier {
     attachment: Attachment,
     transport: Box<dyn Transport>,
+    /// What the transport does and says of itself is told in it.
+    span: Span,
     /// Fed, and not flushed to the end yet.
     unflushed: bool,
     /// Its greeting was flushed: most sessions are idle then, and greetings are large.
@@ -35,6 +39,7 @@ struct Carrier {
 /// A transport that was given up: its close is written, then it is dropped.
 struct Leaving {
     transport: Box<dyn Transport>,
+    span: Span,
     close: Option<Close>,
     until: Instant,
 }
@@ -50,29 +55,41 @@ pub(super) type Brought = (Attachment, Result<Received, TransportError>);
 
 impl Carriers {
     /// Binds a transport, in place of any other of the same number.
-    pub(super) fn bind(&mut self, attachment: Attachment, transport: Box<dyn Transport>, now: Instant) {
+    pub(super) fn bind(
+        &mut self,
+        session: &Session,
+        attachment: Attachment,
+        transport: Box<dyn Transport>,
+        now: Instant,
+    ) {
         self.leave(attachment, None, now);
         if self.bound.capacity() == 0 {
             self.bound.reserve_exact(1);
         }
-        self.bound.push(Carrier { attachment, transport, unflushed: false, greeted: false });
+        let (id, role, kind) = (session.id(), session.role().as_str(), transport.kind());
+        let span = tracing::debug_span!("attachment", session = %id, transport = %kind, role, %attachment);
+        self.bound.push(Carrier { attachment, transport, span, unflushed: false, greeted: false });
     }
 
     /// Gives a bound transport up.
     pub(super) fn leave(&mut self, attachment: Attachment, close: Option<Close>, now: Instant) {
         if let Some(at) = self.bound.iter().position(|carrier| carrier.attachment == attachment) {
             let carrier = self.bound.swap_remove(at);
-            self.dismiss(carrier.transport, close, now);
+            self.end(carrier.transport, carrier.span, close, now);
         }
     }
 
-    /// Ends a transport in order, whether or not it was ever bound.
+    /// Ends a transport in order that was never bound.
     pub(super) fn dismiss(&mut self, transport: Box<dyn Transport>, close: Option<Close>, now: Instant) {
+        self.end(transport, Span::none(), close, now);
+    }
+
+    fn end(&mut self, transport: Box<dyn Transport>, span: Span, close: Option<Close>, now: Instant) {
         if self.leaving.len() >= MAX_LEAVING {
             let said = self.leaving.iter().position(|leaving| leaving.close.is_none());
             drop(self.leaving.remove(said.unwrap_or(0)));
         }
-        self.leaving.push(Leaving { transport, close, until: now + LINGER });
+        self.leaving.push(Leaving { transport, span, close, until: now + LINGER });
     }
 
     /// Drops a transport that has ended.
@@ -111,6 +128,7 @@ impl Carriers {
     /// The next thing that the carrier at a position brings; `None` when it has nothing now or is not there.
     pub(super) fn poll_recv(&mut self, at: usize, cx: &mut Context<'_>) -> Option<Brought> {
         let carrier = self.bound.get_mut(at)?;
+        let _told = carrier.span.enter();
         match carrier.transport.poll_recv(cx) {
             Poll::Pending => None,
             Poll::Ready(brought) => Some((carrier.attachment, brought)),
@@ -122,6 +140,7 @@ impl Carriers {
     pub(super) fn transmit(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Transmitted {
         let mut transmitted = Transmitted::default();
         for carrier in &mut self.bound {
+            let _told = carrier.span.clone().entered();
             if let Err(error) = carrier.transmit(session, cx, &mut transmitted) {
                 transmitted.ended.push((carrier.attachment, error));
             }
@@ -133,6 +152,7 @@ impl Carriers {
     pub(super) fn poll_leaving(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mut said = false;
         self.leaving.retain_mut(|leaving| {
+            let _told = leaving.span.clone().entered();
             if let Some(close) = leaving.close.take() {
                 match leaving.poll_room(cx) {
                     Poll::Ready(Ok(())) => {
@@ -158,7 +178,7 @@ impl Carriers {
                 Some(Frame::Close(close)) => Some(close.clone()),
                 _ => None,
             };
-            self.dismiss(carrier.transport, close, now);
+            self.end(carrier.transport, carrier.span, close, now);
         }
     }
 }

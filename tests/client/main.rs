@@ -5,6 +5,7 @@
 mod host;
 mod moving;
 mod network;
+mod traces;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -313,7 +313,7 @@ impl Supervisor for ClientSupervisor {
             if let Some(command) = self.report.take() {
                 return Poll::Ready(command);
             }
-            if let Poll::Ready(token) = self.renewal.poll(cx, &self.dialer) {
+            if let Poll::Ready(token) = self.renewal.poll(cx, &self.dialer, self.session) {
                 return Poll::Ready(Command::RefreshAuth(token));
             }
             self.poll_moving(cx);

@@ -43,7 +43,7 @@ impl Driver {
                 let kind = transport.kind();
                 if let Some(attachment) = self.session.introduce(now, kind, intent, auth) {
                     self.drain_events(now);
-                    self.carriers.bind(attachment, transport, now);
+                    self.carriers.bind(&self.session, attachment, transport, now);
                     self.supervisor.notice(Notice::Introduced { attachment });
                 }
             }
@@ -73,7 +73,7 @@ impl Driver {
         match self.session.handle_hello(now, hello) {
             Greeting::Bound(attachment) => {
                 self.drain_events(now);
-                self.carriers.bind(attachment, transport, now);
+                self.carriers.bind(&self.session, attachment, transport, now);
                 for frame in behind {
                     self.session.handle_frame(now, attachment, Via::Carrier, frame);
                 }
@@ -91,7 +91,7 @@ impl Driver {
             Ok(Return { attachment, from, lost }) => {
                 self.session.grant(now, expires);
                 self.drain_events(now);
-                self.carriers.bind(attachment, begin(from, lost), now);
+                self.carriers.bind(&self.session, attachment, begin(from, lost), now);
             }
             Err(close) => self.refuse(now, begin(received, false), close),
         }
@@ -101,7 +101,7 @@ impl Driver {
         match self.session.handle_poll(now, poll) {
             Greeting::Bound(attachment) => {
                 self.drain_events(now);
-                self.carriers.bind(attachment, transport, now);
+                self.carriers.bind(&self.session, attachment, transport, now);
             }
             Greeting::Refused(close) => self.refuse(now, transport, close),
         }

@@ -263,7 +263,7 @@ impl Driver {
             return;
         };
         for attachment in self.carriers.cut() {
-            tracing::trace!(%attachment, "dropped with its session");
+            tracing::trace!(session = %self.session.id(), %attachment, "dropped with its session");
         }
         let was_known = self.session.epoch().is_some();
         self.session = next;
