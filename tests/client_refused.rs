@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they expect by panicking")]
 
+#[path = "support/serving.rs"]
+mod serving;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,7 +16,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use throughline::client::{Backoff, Builder};
 use throughline::frame::{CloseCode, Json, TransportKind};
@@ -42,34 +44,27 @@ async fn serve(answer: impl Fn(&Seen) -> Answer + Clone + Send + 'static) -> (So
     let addr = listener.local_addr().unwrap();
     let log = Log::default();
     let seen = Arc::clone(&log);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (seen, answer) = (Arc::clone(&seen), answer.clone());
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (seen, answer) = (Arc::clone(&seen), answer.clone());
-                async move {
-                    let accept = request.headers().get("accept").map(|value| value.to_str().unwrap());
-                    let transport = match (request.headers().contains_key("upgrade"), accept) {
-                        (true, _) => "websocket",
-                        (false, Some("text/event-stream")) => "sse",
-                        _ => "long-polling",
-                    };
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    let body = String::from_utf8(body.to_vec()).unwrap();
-                    let request = Seen { transport, body };
-                    let answered = answer(&request);
-                    seen.lock().unwrap().push(request);
-                    match answered {
-                        Some(response) => Ok::<_, Infallible>(response),
-                        None => std::future::pending().await,
-                    }
-                }
-            });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-            );
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (seen, answer) = (Arc::clone(&seen), answer.clone());
+        async move {
+            let accept = request.headers().get("accept").map(|value| value.to_str().unwrap());
+            let transport = match (request.headers().contains_key("upgrade"), accept) {
+                (true, _) => "websocket",
+                (false, Some("text/event-stream")) => "sse",
+                _ => "long-polling",
+            };
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            let request = Seen { transport, body };
+            let answered = answer(&request);
+            seen.lock().unwrap().push(request);
+            match answered {
+                Some(response) => Ok::<_, Infallible>(response),
+                None => std::future::pending().await,
+            }
         }
     });
+    tokio::spawn(serving::accept(listener, service));
     (addr, log)
 }
 
@@ -248,19 +243,12 @@ async fn own_headers_and_the_public_id_go_with_every_request_and_the_key_never_i
     let addr = listener.local_addr().unwrap();
     let heads: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
     let log = Arc::clone(&heads);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let log = Arc::clone(&log);
-            let service = service_fn(move |request: Request<Incoming>| {
-                let cookie = request.headers().get("cookie").is_some_and(|value| value == "a=b");
-                log.lock().unwrap().push((request.uri().to_string(), cookie));
-                async { Ok::<_, Infallible>(status(404)) }
-            });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-            );
-        }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let cookie = request.headers().get("cookie").is_some_and(|value| value == "a=b");
+        log.lock().unwrap().push((request.uri().to_string(), cookie));
+        async { Ok::<_, Infallible>(status(404)) }
     });
+    tokio::spawn(serving::accept(listener, service));
     let backoff = Backoff::default().base(Duration::from_millis(1));
     let client = Client::builder(format!("ws://{addr}/live?room=1")).header("Cookie", "a=b").backoff(backoff);
     watchdog(client.max_attempts(1).connect()).await.unwrap_err();

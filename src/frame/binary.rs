@@ -7,8 +7,8 @@
 use bytes::{Bytes, BytesMut};
 
 use super::json::{self, ObjectKind};
-use super::number::{push_varint, take_varint, varint_len};
-use super::{Ack, Body, DecodeError, Frame, Json, Limits, MAX_NUMBER, Message, MessageKind, Seq};
+use super::number::{Numbers, push_varint, take_varint, varint_len};
+use super::{Body, DecodeError, Frame, Json, Limits, MAX_NUMBER, Message, MessageKind};
 
 const MSG_JSON: u8 = 1;
 const MSG_BINARY: u8 = 2;
@@ -64,12 +64,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<Frame>, Dec
         RES_JSON => payload.json_message(|payload| payload.id().map(MessageKind::Reply), limits)?,
         RES_BINARY => payload.binary_message(|payload| payload.id().map(MessageKind::Reply), limits)?,
         ERR_JSON => payload.json_message(|payload| payload.id().map(MessageKind::Failure), limits)?,
-        ACK => {
-            let received = payload.seq()?;
-            let taken = if payload.is_empty() { received } else { payload.seq()? };
-            json::check_taken(received, Some(taken))?;
-            Frame::Ack(Ack { received, taken })
-        }
+        ACK => Frame::Ack(payload.ack()?),
         PING => Frame::Ping(payload.optional_number()?),
         PONG => Frame::Pong(payload.optional_number()?),
         CLOSING => Frame::Closing,
@@ -93,29 +88,8 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<Frame>, Dec
 struct Payload<'a>(&'a [u8]);
 
 impl<'a> Payload<'a> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
-    }
-
-    fn number(&mut self) -> Result<u64, DecodeError> {
-        let number = take_varint(&mut self.0)?;
-        if number > MAX_NUMBER { Err(DecodeError::Number) } else { Ok(number) }
-    }
-
-    fn optional_number(&mut self) -> Result<Option<u64>, DecodeError> {
-        if self.is_empty() { Ok(None) } else { self.number().map(Some) }
-    }
-
-    fn seq(&mut self) -> Result<Seq, DecodeError> {
-        Seq::new(self.number()?).ok_or(DecodeError::Number)
-    }
-
-    fn id(&mut self) -> Result<Seq, DecodeError> {
-        self.seq().and_then(|seq| if seq == Seq::ZERO { Err(DecodeError::Number) } else { Ok(seq) })
     }
 
     fn object(&mut self, kind: ObjectKind) -> Result<Frame, DecodeError> {
@@ -147,6 +121,17 @@ impl<'a> Payload<'a> {
 
     fn end(&self) -> Result<(), DecodeError> {
         if self.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }
+    }
+}
+
+impl Numbers for Payload<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn number(&mut self) -> Result<u64, DecodeError> {
+        let number = take_varint(&mut self.0)?;
+        if number > MAX_NUMBER { Err(DecodeError::Number) } else { Ok(number) }
     }
 }
 

@@ -2,7 +2,38 @@
 
 use bytes::BytesMut;
 
-use super::DecodeError;
+use super::{Ack, DecodeError, Seq};
+
+/// The numbers at the front of a frame that is being read, in either encoding.
+pub(super) trait Numbers {
+    /// Whether nothing is left.
+    fn is_empty(&self) -> bool;
+
+    /// Reads a number of the protocol.
+    fn number(&mut self) -> Result<u64, DecodeError>;
+
+    /// Reads a number that may be left out.
+    fn optional_number(&mut self) -> Result<Option<u64>, DecodeError> {
+        if self.is_empty() { Ok(None) } else { self.number().map(Some) }
+    }
+
+    /// Reads a receipt's number, which may be 0.
+    fn seq(&mut self) -> Result<Seq, DecodeError> {
+        Seq::new(self.number()?).ok_or(DecodeError::Number)
+    }
+
+    /// Reads a message's number.
+    fn id(&mut self) -> Result<Seq, DecodeError> {
+        self.seq().and_then(|seq| if seq == Seq::ZERO { Err(DecodeError::Number) } else { Ok(seq) })
+    }
+
+    /// Reads a receipt: what was taken is left out when it is all that was received.
+    fn ack(&mut self) -> Result<Ack, DecodeError> {
+        let received = self.seq()?;
+        let taken = if self.is_empty() { received } else { self.seq()? };
+        if taken > received { Err(DecodeError::Number) } else { Ok(Ack { received, taken }) }
+    }
+}
 
 /// Appends a number as decimal digits.
 pub(super) fn push_digits(number: u64, buffer: &mut BytesMut) {

@@ -12,13 +12,14 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use throughline::client::{Backoff, Builder};
 use throughline::server::Service;
 use throughline::{Client, Hub, Server, Socket, State};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+
+use crate::serving;
 
 /// Fails a test that hangs.
 pub(crate) async fn watchdog<T>(future: impl Future<Output = T>) -> T {
@@ -128,28 +129,20 @@ async fn accept(
     refuses: Arc<dyn Fn(Seen) -> bool + Send + Sync>,
     seen: Arc<Mutex<Vec<Seen>>>,
 ) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let (service, refuses, seen) = (service.clone(), Arc::clone(&refuses), Arc::clone(&seen));
-        let in_front = service_fn(move |request: Request<Incoming>| {
-            let kind = Seen::of(&request);
-            seen.lock().unwrap().push(kind);
-            let answering = (!refuses(kind)).then(|| service.call(request));
-            async move {
-                let Some(answering) = answering else {
-                    let nothing: UnsyncBoxBody<Bytes, Infallible> = Empty::new().boxed_unsync();
-                    return Ok(Response::builder().status(501).body(nothing).unwrap());
-                };
-                let answer: Result<_, Infallible> = answering.await;
-                answer.map(|answer| answer.map(BodyExt::boxed_unsync))
-            }
-        });
-        let connection =
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), in_front);
-        connections.spawn(async move {
-            let _ = connection.with_upgrades().await;
-        });
-    }
+    let in_front = service_fn(move |request: Request<Incoming>| {
+        let kind = Seen::of(&request);
+        seen.lock().unwrap().push(kind);
+        let answering = (!refuses(kind)).then(|| service.call(request));
+        async move {
+            let Some(answering) = answering else {
+                let nothing: UnsyncBoxBody<Bytes, Infallible> = Empty::new().boxed_unsync();
+                return Ok(Response::builder().status(501).body(nothing).unwrap());
+            };
+            let answer: Result<_, Infallible> = answering.await;
+            answer.map(|answer| answer.map(BodyExt::boxed_unsync))
+        }
+    });
+    serving::accept(listener, in_front).await;
 }
 
 /// An address where nobody listens yet.

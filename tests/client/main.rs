@@ -5,6 +5,8 @@
 mod host;
 mod moving;
 mod network;
+#[path = "../support/serving.rs"]
+mod serving;
 mod traces;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

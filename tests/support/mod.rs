@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
+mod serving;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
@@ -36,22 +38,7 @@ impl Served {
 
     pub fn on(listener: TcpListener, server: &Server) -> Self {
         let address = listener.local_addr().unwrap();
-        let service = server.service();
-        let accepting = tokio::spawn(async move {
-            // Dropped with the task, and all connections with it.
-            let mut connections = JoinSet::new();
-            loop {
-                let Ok((stream, _)) = listener.accept().await else { return };
-                stream.set_nodelay(true).unwrap();
-                let service = service.clone();
-                connections.spawn(async move {
-                    let io = hyper_util::rt::TokioIo::new(stream);
-                    let connection = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
-                    let _ = connection.with_upgrades().await;
-                });
-                while connections.try_join_next().is_some() {}
-            }
-        });
+        let accepting = tokio::spawn(serving::accept(listener, server.service()));
         Self { address, accepting }
     }
 

@@ -17,8 +17,9 @@ use serde_json::value::RawValue;
 pub(super) use encode::{NO_JSON, encode, encode_close, encode_payload};
 
 use super::body::check_depth;
+use super::number::Numbers;
 use super::{
-    Ack, Body, Close, CloseCode, CloseDetail, DecodeError, Frame, Json, JsonError, Limits, MAX_JSON_DEPTH,
+    Body, Close, CloseCode, CloseDetail, DecodeError, Frame, Json, JsonError, Limits, MAX_JSON_DEPTH,
     MAX_NUMBER, Message, MessageKind, Seq,
 };
 
@@ -34,12 +35,7 @@ pub(super) fn decode(text: &[u8], limits: &Limits) -> Result<Option<Frame>, Deco
         "req" => message(&mut elements, limits, |_| Ok(MessageKind::Request))?,
         "res" => message(&mut elements, limits, |elements| Ok(MessageKind::Reply(elements.id()?)))?,
         "err" => message(&mut elements, limits, |elements| Ok(MessageKind::Failure(elements.id()?)))?,
-        "ack" => {
-            let received = elements.seq()?;
-            let taken = if elements.is_empty() { received } else { elements.seq()? };
-            check_taken(received, Some(taken))?;
-            Frame::Ack(Ack { received, taken })
-        }
+        "ack" => Frame::Ack(elements.ack()?),
         "ping" => Frame::Ping(elements.optional_number()?),
         "pong" => Frame::Pong(elements.optional_number()?),
         "auth" => Frame::Auth(Json::copy_checked(elements.next("a token")?)?),
@@ -254,10 +250,6 @@ impl<'de> Elements<'de> {
         self.next.next().flatten()
     }
 
-    fn is_empty(&self) -> bool {
-        !self.next.as_slice().first().is_some_and(Option::is_some)
-    }
-
     fn next(&mut self, what: &'static str) -> Result<&'de RawValue, DecodeError> {
         self.take().ok_or_else(|| malformed(serde_json::Error::custom(format_args!("{what} is missing"))))
     }
@@ -265,6 +257,16 @@ impl<'de> Elements<'de> {
     fn text(&mut self, what: &'static str) -> Result<Cow<'de, str>, DecodeError> {
         text_of(self.next(what)?)
             .ok_or_else(|| malformed(serde_json::Error::custom(format_args!("{what} is a string"))))
+    }
+
+    fn end(&self) -> Result<(), DecodeError> {
+        if self.more || !self.is_empty() { Err(shape("too many elements")) } else { Ok(()) }
+    }
+}
+
+impl Numbers for Elements<'_> {
+    fn is_empty(&self) -> bool {
+        !self.next.as_slice().first().is_some_and(Option::is_some)
     }
 
     fn number(&mut self) -> Result<u64, DecodeError> {
@@ -276,22 +278,6 @@ impl<'de> Elements<'de> {
         // Numbers are plain digits: no sign, fraction or exponent.
         let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         Err(if is_number { DecodeError::Number } else { shape("expected a number") })
-    }
-
-    fn optional_number(&mut self) -> Result<Option<u64>, DecodeError> {
-        if self.is_empty() { Ok(None) } else { self.number().map(Some) }
-    }
-
-    fn seq(&mut self) -> Result<Seq, DecodeError> {
-        Seq::new(self.number()?).ok_or(DecodeError::Number)
-    }
-
-    fn id(&mut self) -> Result<Seq, DecodeError> {
-        self.seq().and_then(|seq| if seq == Seq::ZERO { Err(DecodeError::Number) } else { Ok(seq) })
-    }
-
-    fn end(&self) -> Result<(), DecodeError> {
-        if self.more || !self.is_empty() { Err(shape("too many elements")) } else { Ok(()) }
     }
 }
 
