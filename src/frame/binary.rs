@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::json::{self, ObjectKind};
-use super::number::{Numbers, push_varint, take_varint, varint_len};
+use super::number::{Numbers, Short, push_varint, take_varint, varint_len};
 use super::{Body, DecodeError, Frame, Json, Limits, MAX_NUMBER, Message, MessageKind};
 
 const MSG_JSON: u8 = 1;
@@ -191,22 +191,24 @@ fn encode_message(message: &Message, buffer: &mut BytesMut) {
     let seq = message.seq.value();
     let numbers = varint_len(seq).saturating_add(answered.map_or(0, |seq| varint_len(seq.value())));
     let payload = numbers.saturating_add(body.len());
-    buffer.reserve(payload.saturating_add(MOST_AROUND));
-    begin(kind, payload, buffer);
-    push_varint(seq, buffer);
+    let mut head = Short::default();
+    // No platform has a `usize` beyond 64 bits.
+    head.push_varint(u64::try_from(payload.saturating_add(1)).unwrap_or(u64::MAX));
+    head.push(kind);
+    head.push_varint(seq);
     if let Some(seq) = answered {
-        push_varint(seq.value(), buffer);
+        head.push_varint(seq.value());
     }
+    buffer.reserve(body.len().saturating_add(Short::MOST));
+    buffer.extend_from_slice(head.as_bytes());
     buffer.extend_from_slice(body);
 }
 
-/// The longest length with a type byte.
-const MOST_AROUND: usize = 11;
-
 fn encode_numbers(kind: u8, numbers: [Option<u64>; 2], buffer: &mut BytesMut) {
-    let numbers = numbers.into_iter().flatten().map(|number| number.min(MAX_NUMBER));
-    begin(kind, numbers.clone().map(varint_len).fold(0, usize::saturating_add), buffer);
-    numbers.for_each(|number| push_varint(number, buffer));
+    let mut payload = Short::default();
+    numbers.into_iter().flatten().for_each(|number| payload.push_varint(number.min(MAX_NUMBER)));
+    begin(kind, payload.as_bytes().len(), buffer);
+    buffer.extend_from_slice(payload.as_bytes());
 }
 
 fn encode_payload(kind: u8, frame: &Frame, buffer: &mut BytesMut) {

@@ -53,31 +53,50 @@ pub(super) fn push_digits(number: u64, buffer: &mut BytesMut) {
 
 /// Appends a number as an unsigned LEB128 varint in its shortest form.
 pub(super) fn push_varint(number: u64, buffer: &mut BytesMut) {
-    let mut bytes = [0_u8; 10];
-    let mut rest = number;
-    let mut used = 0_usize;
-    for slot in &mut bytes {
-        let low = low_byte(rest & 0x7f);
-        rest >>= 7;
-        used = used.wrapping_add(1);
-        if rest == 0 {
-            *slot = low;
-            break;
+    let mut short = Short::default();
+    short.push_varint(number);
+    buffer.extend_from_slice(short.as_bytes());
+}
+
+/// What stands before a body: a few numbers and a type byte, put together so that a buffer grows once for all of them.
+#[derive(Default)]
+pub(super) struct Short {
+    bytes: [u8; Self::MOST],
+    used: usize,
+}
+
+impl Short {
+    /// Three varints of 64 bits and a type byte. What is pushed beyond that is left out.
+    pub(super) const MOST: usize = 31;
+
+    #[inline]
+    pub(super) fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.used) {
+            *slot = byte;
+            self.used = self.used.saturating_add(1);
         }
-        *slot = low | 0x80;
     }
-    buffer.extend_from_slice(bytes.get(..used).unwrap_or_default());
+
+    #[inline]
+    pub(super) fn push_varint(&mut self, number: u64) {
+        let mut rest = number;
+        while rest > 0x7f {
+            self.push(low_byte(rest & 0x7f) | 0x80);
+            rest >>= 7;
+        }
+        self.push(low_byte(rest));
+    }
+
+    #[inline]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.used).unwrap_or_default()
+    }
 }
 
 /// How many bytes a number has as a varint.
 pub(super) fn varint_len(number: u64) -> usize {
-    let mut rest = number >> 7;
-    let mut length = 1_usize;
-    while rest != 0 {
-        rest >>= 7;
-        length = length.wrapping_add(1);
-    }
-    length
+    let bits = u64::BITS.saturating_sub(number.leading_zeros()).max(1);
+    usize::try_from(bits.div_ceil(7)).unwrap_or_default()
 }
 
 /// Reads a varint off the front of `bytes`.
@@ -85,7 +104,19 @@ pub(super) fn varint_len(number: u64) -> usize {
 /// # Errors
 /// [`DecodeError::Truncated`] when `bytes` end before it does; [`DecodeError::Varint`] when it is not in
 /// its shortest form or beyond 64 bits.
+#[inline]
 pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
+    // Most lengths and many numbers are one byte.
+    match bytes.split_first() {
+        Some((&byte, behind)) if byte < 0x80 => {
+            *bytes = behind;
+            Ok(u64::from(byte))
+        }
+        _ => take_long_varint(bytes),
+    }
+}
+
+fn take_long_varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
     let mut number = 0_u64;
     let mut rest = *bytes;
     for shift in (0..64_u32).step_by(7) {

@@ -124,6 +124,15 @@ impl Binding {
         role == Role::Client || !self.is_polling() || self.poll_open
     }
 
+    /// Whether it is attached, writable, and owes no control frame.
+    pub(super) fn has_clear_way(&self, role: Role) -> bool {
+        self.stage == Stage::Attached
+            && self.is_writable(role)
+            && self.greeting_due.is_none()
+            && self.push.retry_at.is_none()
+            && !(self.attach_due || self.ping_due || self.pong_due || self.ack_due)
+    }
+
     /// When it is given up unless something is heard; none while something else sets the time.
     pub(super) fn silent_at(&self, role: Role, patience: Duration) -> Option<Moment> {
         match (role, self.stage) {

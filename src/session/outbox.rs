@@ -207,6 +207,12 @@ impl Outbox {
         if ack.received > self.sent() || ack.taken > ack.received {
             return Err(WrongAck);
         }
+        // First what was acknowledged before and is taken now.
+        while self.taken < ack.taken {
+            let (Some(size), Some(next)) = (self.untaken.pop_front(), self.taken.next()) else { break };
+            self.taken = next;
+            self.outstanding = self.outstanding.saturating_sub(size);
+        }
         while self.acked < ack.received {
             let (Some(held), Some(next)) = (self.queue.pop_front(), self.acked.next()) else {
                 return Err(WrongAck);
@@ -217,14 +223,13 @@ impl Outbox {
             self.numbered -= 1;
             self.cursor = self.cursor.saturating_sub(1);
             self.bytes = self.bytes.saturating_sub(size);
-            self.untaken.push_back(size);
-        }
-        while self.taken < ack.taken {
-            let (Some(size), Some(next)) = (self.untaken.pop_front(), self.taken.next()) else {
-                return Err(WrongAck);
-            };
-            self.taken = next;
-            self.outstanding = self.outstanding.saturating_sub(size);
+            // Mostly what is received is taken, too, and need not wait for that.
+            if next <= ack.taken {
+                self.taken = next;
+                self.outstanding = self.outstanding.saturating_sub(size);
+            } else {
+                self.untaken.push_back(size);
+            }
         }
         Ok(())
     }

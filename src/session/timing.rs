@@ -7,6 +7,15 @@ use crate::frame::{Attachment, Close, CloseCode, Role};
 use super::binding::Stage;
 use super::{DetachReason, EndedBy, Moment, Phase, Receipts, Session, later};
 
+/// The earlier of two deadlines, where there are any.
+#[inline]
+fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 impl Session {
     /// How long an attachment may be silent: the heartbeat and half of it as grace.
     fn patience(&self) -> Duration {
@@ -36,21 +45,22 @@ impl Session {
         }
         let (role, patience) = (self.role, self.patience());
         let silences = self.expects_answers();
-        let of_bindings = self.bindings.iter().flat_map(|binding| {
-            [
-                binding.until,
-                binding.ping_at,
-                binding.poll_at,
-                binding.push.retry_at,
-                binding.silent_at(role, patience).filter(|_| silences),
-            ]
-        });
-        let closing = match &self.phase {
-            Phase::Closing { until, .. } => Some(*until),
-            _ => None,
-        };
-        let others = [closing, self.inbox.due(), self.abandoned_at(), self.granted_until()];
-        of_bindings.chain(others).flatten().min().and_then(|due| due.instant(self.began))
+        // A driver asks after every turn: a loop of comparisons, not a chain of iterators.
+        let mut due = earlier(self.inbox.due(), self.abandoned_at());
+        due = earlier(due, self.granted_until());
+        if let Phase::Closing { until, .. } = &self.phase {
+            due = earlier(due, Some(*until));
+        }
+        for binding in &self.bindings {
+            due = earlier(due, binding.until);
+            due = earlier(due, binding.ping_at);
+            due = earlier(due, binding.poll_at);
+            due = earlier(due, binding.push.retry_at);
+            if silences {
+                due = earlier(due, binding.silent_at(role, patience));
+            }
+        }
+        due.and_then(|due| due.instant(self.began))
     }
 
     /// Acts on what is due.

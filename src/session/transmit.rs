@@ -7,6 +7,14 @@ use super::{EndedBy, Phase, Receipts, Session};
 
 impl Session {
     pub(super) fn transmit(&mut self, attachment: Attachment) -> Option<&Frame> {
+        if self.has_clear_way(attachment) {
+            if self.outbox.has_next() {
+                return self.receipt_or_message();
+            }
+            if !self.inbox.is_owed() {
+                return None;
+            }
+        }
         let binding = self.binding(attachment)?;
         if !binding.is_writable(self.role) {
             return None;
@@ -27,14 +35,36 @@ impl Session {
             return self.lend(control);
         }
         if self.message_is_next(attachment) {
-            if self.is_welcomed(attachment) && self.inbox.is_untold() {
-                let ack = self.inbox.tell();
-                return self.lend(Some(Frame::Ack(ack)));
-            }
-            return self.next_message();
+            return if self.is_welcomed(attachment) {
+                self.receipt_or_message()
+            } else {
+                self.next_message()
+            };
         }
         let control = self.receipt_or_close(attachment);
         self.lend(control)
+    }
+
+    /// Server: whether nothing but messages and receipts can be next: the one transport is attached and owes no control
+    /// frame. It is so nearly always, and spares the questions below, whose answers it implies.
+    fn has_clear_way(&self, attachment: Attachment) -> bool {
+        let [binding] = self.bindings.as_slice() else { return false };
+        binding.attachment == attachment
+            && self.role == Role::Server
+            && binding.has_clear_way(self.role)
+            && self.grant.as_ref().is_none_or(|grant| grant.confirm.is_none())
+            && self.move_due.is_none()
+            && self.is_open()
+            && !self.peer_closes
+    }
+
+    /// The next message, behind what the peer does not know yet of those received.
+    fn receipt_or_message(&mut self) -> Option<&Frame> {
+        if self.inbox.is_untold() {
+            let ack = self.inbox.tell();
+            return self.lend(Some(Frame::Ack(ack)));
+        }
+        self.next_message()
     }
 
     /// The `poll` of a client's attachment that has none open.

@@ -347,11 +347,11 @@ impl Inner {
         std::mem::take(&mut self.commands)
     }
 
-    pub(super) fn set_state(&mut self, state: State) -> Wakers {
-        if self.state == state {
+    pub(super) fn set_state(&mut self, state: &State) -> Wakers {
+        if self.state == *state {
             return Wakers::default();
         }
-        self.state = state;
+        self.state = state.clone();
         self.state_version += 1;
         self.state_wakers.take()
     }

@@ -21,10 +21,12 @@ impl Driver {
         inner.held.1 = inner.held.1.saturating_add(std::mem::take(&mut inner.queued_bytes));
         let close = if self.session.is_open() { inner.close.clone() } else { None };
         drop(inner);
-        let mut queue = std::mem::take(&mut self.outgoing);
-        queue.drain(..).for_each(|outgoing| self.send(now, outgoing));
-        // An idle session keeps no room for bursts.
-        self.outgoing = if queue.capacity() <= 64 { queue } else { VecDeque::new() };
+        if self.outgoing.capacity() > 0 {
+            let mut queue = std::mem::take(&mut self.outgoing);
+            queue.drain(..).for_each(|outgoing| self.send(now, outgoing));
+            // An idle session keeps no room for bursts.
+            self.outgoing = if queue.capacity() <= 64 { queue } else { VecDeque::new() };
+        }
         let taken = self.shared.collect_taken();
         if taken > 0 {
             let stale = taken.min(self.stale);
@@ -94,7 +96,7 @@ impl Driver {
             receiver = receiver.or_else(|| inner.receiver.take());
             senders = inner.senders.take();
         }
-        let watchers = inner.set_state(self.state.clone());
+        let watchers = inner.set_state(&self.state);
         let asked = inner.close.is_some() && self.session.is_open();
         let waiting = inner.end_turn(cx.waker(), taken || asked);
         drop(inner);
@@ -112,7 +114,7 @@ impl Driver {
             inner.keep_end(ended);
         }
         let (receiver, senders) = (inner.receiver.take(), inner.senders.take());
-        let watchers = inner.set_state(self.state.clone());
+        let watchers = inner.set_state(&self.state);
         drop(inner);
         drop(commands);
         receiver.into_iter().for_each(Waker::wake);

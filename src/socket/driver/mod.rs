@@ -63,6 +63,7 @@ pub(crate) fn launch(
         lingers: false,
         revisit: false,
         sleep: None,
+        sleeper: 0,
     };
     (shared, driver)
 }
@@ -99,6 +100,8 @@ pub(crate) struct Driver {
     /// Whether the supervisor has got work to do since it was polled.
     revisit: bool,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom the timer wakes: the address of the waker that it holds, or 0.
+    sleeper: usize,
 }
 
 impl std::fmt::Debug for Driver {
@@ -136,7 +139,9 @@ impl Driver {
             self.obey(now, command);
             self.drain_events(now);
         }
-        if self.session.poll_timeout().is_some_and(|due| due <= now) {
+        // The timer is set at the earliest deadline or before.
+        let due = self.sleep.as_ref().is_none_or(|sleep| sleep.deadline().into_std() <= now);
+        if due && self.session.poll_timeout().is_some_and(|due| due <= now) {
             self.session.handle_timeout(now);
             self.drain_events(now);
             self.carriers.shrink();
@@ -292,20 +297,25 @@ impl Driver {
     fn arm(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let deadlines = [self.session.poll_timeout(), self.carriers.deadline(), self.linger_until()];
         let Some(due) = deadlines.into_iter().flatten().min() else { return true };
-        if due <= now {
-            return false;
-        }
-        // A timer that fires too early costs a look; one that is moved at every message costs more.
+        // A timer that fires too early costs a look; one that is moved, or even asked, at every message costs more.
         match &mut self.sleep {
             Some(sleep) if sleep.deadline().into_std() <= due => {}
-            Some(sleep) => sleep.as_mut().reset(due.into()),
-            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(due.into()))),
+            Some(sleep) => {
+                sleep.as_mut().reset(due.into());
+                self.sleeper = 0;
+            }
+            None => (self.sleep, self.sleeper) = (Some(Box::pin(tokio::time::sleep_until(due.into()))), 0),
         }
-        let Some(sleep) = &mut self.sleep else { return true };
-        if sleep.as_mut().poll(cx).is_pending() {
+        let Some(sleep) = self.sleep.as_mut().filter(|_| due > now) else { return false };
+        let waker = cx.waker().data().addr();
+        if self.sleeper == waker && sleep.deadline().into_std() > now {
             return true;
         }
-        self.sleep = None;
+        if sleep.as_mut().poll(cx).is_pending() {
+            self.sleeper = waker;
+            return true;
+        }
+        (self.sleep, self.sleeper) = (None, 0);
         false
     }
 
