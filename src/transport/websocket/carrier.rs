@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::bounded::Bounded;
+use super::tidings::Tidings;
 use crate::frame::{CloseCode, DecodeError, JsonError};
 use crate::transport::TransportError;
 
@@ -63,6 +64,8 @@ enum Phase {
 
 pub(in crate::transport) struct Carrier<S> {
     stream: WebSocketStream<Bounded<S>>,
+    /// Whether it is worth to read.
+    tidings: Tidings,
     phase: Phase,
     /// What tungstenite had no room for.
     held: Option<Box<Message>>,
@@ -108,7 +111,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     }
 
     fn new(stream: WebSocketStream<Bounded<S>>, max_message: usize) -> Self {
-        Self { stream, phase: Phase::Open, held: None, rest: None, fed: false, refused: false, max_message }
+        Self {
+            stream,
+            tidings: Tidings::default(),
+            phase: Phase::Open,
+            held: None,
+            rest: None,
+            fed: false,
+            refused: false,
+            max_message,
+        }
     }
 
     /// Receives a message. Pings are answered within, and a close by the peer is the end.
@@ -120,8 +132,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         if self.phase != Phase::Open || self.refused {
             return Poll::Ready(Err(TransportError::Ended));
         }
+        if !self.tidings.has_any(cx) {
+            return Poll::Pending;
+        }
         for _ in 0..IDLE_MESSAGES {
-            match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+            self.tidings.heed();
+            let mut reading = Context::from_waker(&self.tidings.waker);
+            let next = ready!(Pin::new(&mut self.stream).poll_next(&mut reading));
+            self.tidings.expect_more();
+            match next {
                 Some(Ok(Message::Text(text))) => {
                     self.stream.get_mut().message();
                     return Poll::Ready(Ok(Incoming::Text(text.into())));

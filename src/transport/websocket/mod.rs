@@ -8,6 +8,7 @@ mod bounded;
 mod carrier;
 #[cfg(test)]
 mod tests;
+mod tidings;
 
 use std::fmt;
 use std::task::{Context, Poll, ready};
