@@ -3,7 +3,7 @@
 
   run.py SUITE... [--peers a,b] [--reps 3] [--out results/x.jsonl] [--unpinned] [--quick]
 
-Suites: echo bcast idle ack http storm early smoke. Peers alternate inside each repetition.
+Suites: echo bcast idle ack http storm early flat heartbeat smoke. Peers alternate inside each repetition.
 BENCH_BUILD (default ./.build beside this file) holds the builds, see README.md.
 Only processes started here are stopped, by pid. Everything is on 127.0.0.1.
 """
@@ -36,6 +36,7 @@ def tl_http(proto, pub, **more): return dict(cmd=TL_SERVER, http=dict(proto=prot
 PEERS = {
     "throughline": tl("throughline"),
     "throughline-json": tl("throughline-json"),
+    "throughline-current": dict(tl("throughline"), env=dict(RT="current")),
     "tcp-epoll":   dict(cmd=rs("tcp_epoll"), echo=dict(proto="tcp"), bcast=dict(proto="tcp")),
     "tcp-tokio":   dict(cmd=rs("tcp_tokio"), echo=dict(proto="tcp"), bcast=dict(proto="tcp")),
     "tungstenite": dict(cmd=rs("ws_tungstenite"), echo=WS_E, bcast=WS_B),
@@ -174,6 +175,7 @@ def suite(s, q):
         for n in (64, 1000):
             for w in (1, 16):
                 yield f"W4 n{n} 64B w{w}", "ack", "ack", dict(n=n, size=64, window=w, **d), None
+        yield "W4 n64 1024B w16", "ack", "ack", dict(n=64, size=1024, window=16, **d), None
     elif s == "bcast":
         for n, r in ((1000, 20), (5000, 4)):
             yield f"W2 n{n} sat", "bcast", "bcast", dict(n=n, size=128, window=4, **d), None
@@ -186,6 +188,13 @@ def suite(s, q):
             for key in ("bcast", "http", "echo_only"):
                 large = {} if key == "echo_only" else dict(large=65536)
                 yield f"W3 n{n}", "idle", key, dict(n=n, dur=1.5, warm=2, **large), None
+    elif s == "flat":
+        # the same activity, alone and among many who are silent
+        for others in (0, 9900):
+            yield f"W7 n100 of {100 + others}", "echo", "echo", dict(n=100, size=64, window=1, bystanders=others, **d), None
+    elif s == "heartbeat":
+        # long enough for two heartbeats of 20 s
+        yield "W3 n10000 over 42 s", "idle", "bcast", dict(n=10000, dur=42, warm=2), None
     elif s == "storm":
         o = dict(n=5000, size=64, inflight=400)
         for key in ("bcast", "http", "echo_only"):

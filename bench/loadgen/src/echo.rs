@@ -77,7 +77,27 @@ async fn client(g: Rc<G>, i: usize, ack: bool, mut go: watch::Receiver<bool>) {
     }
 }
 
-pub async fn echo(g: Rc<G>, ack: bool) {
+/// One that is connected and says nothing but what its protocol owes.
+async fn bystander(g: Rc<G>, i: usize) {
+    let p = g.sem.acquire().await.unwrap();
+    let c = Conn::open(&g, Role::Echo, i, None, &mut |_| {}).await;
+    drop(p);
+    let mut c = match c {
+        Ok(c) => c,
+        Err(e) => return g.fail("open", &e),
+    };
+    g.open(c.codec.promises_all());
+    while c.recv(&mut |_| {}).await.is_ok() {}
+}
+
+pub async fn echo(g: Rc<G>, ack: bool, bystanders: usize) {
+    for i in 0..bystanders {
+        tokio::task::spawn_local(bystander(g.clone(), g.n + i));
+    }
+    while g.opened.get() < bystanders && g.errors.get() == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    g.opened.set(0);
     let (go, _) = watch::channel(false);
     for i in 0..g.n {
         tokio::task::spawn_local(client(g.clone(), i, ack, go.subscribe()));

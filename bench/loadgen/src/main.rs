@@ -29,6 +29,7 @@ const USAGE: &str = "loadgen <echo|ack|bcast|idle|storm> --proto P --addr A [opt
   --resume 1     storm: resume sessions      --missed M    storm: publications made while all are away
   --event 1      storm: a message right behind the handshake's first word, to be echoed
   --witnesses N  storm: others that go on talking meanwhile, by --witness-proto and --witness-path
+  --bystanders N echo, ack: others that are connected and say nothing
   --large B      idle: one publication of B bytes goes to all
   --limit S      abort after S seconds (default 90)";
 
@@ -62,8 +63,8 @@ fn main() {
     let local = tokio::task::LocalSet::new();
     local.block_on(&rt, async move {
         match work.as_str() {
-            "echo" => echo::echo(g, false).await,
-            "ack" => echo::echo(g, true).await,
+            "echo" => echo::echo(g, false, a.n("bystanders", 0.0) as usize).await,
+            "ack" => echo::echo(g, true, a.n("bystanders", 0.0) as usize).await,
             "bcast" => fanout::fan_out(g).await,
             "idle" => idle::idle(g, a.n("large", 0.0) as usize).await,
             "storm" => storm::storm(g, &a).await,
