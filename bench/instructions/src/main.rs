@@ -96,7 +96,8 @@ impl Ends {
         let (id, key) = (SessionId::from_bytes([1; 16]), SessionKey::from_bytes([2; 32]));
         let mut client = Session::client(Arc::clone(&config), id, key, now);
         let mut server = Session::server(config, id, Epoch::from_bytes([3; 8]), now);
-        let attachment = client.introduce(now, TransportKind::WebSocket, Intent::Attach, None).expect("a number");
+        let attachment =
+            client.introduce(now, TransportKind::WebSocket, Intent::Attach, None).expect("a number");
         for frame in lent(&mut client, attachment) {
             if let Frame::Hello(hello) = frame {
                 let _ = server.handle_hello(now, &hello);
@@ -152,7 +153,8 @@ fn main() {
     let (batch, rounds) = (number(2), number(3));
     let bytes = Body::from(vec![b'x'; 64]);
     let json = Body::from(Json::of(&"x".repeat(62)).expect("JSON"));
-    let (encoding, body) = if step.ends_with("json") { (Encoding::Json, json) } else { (Encoding::Binary, bytes) };
+    let (encoding, body) =
+        if step.ends_with("json") { (Encoding::Json, json) } else { (Encoding::Binary, bytes) };
     let frames: Vec<Frame> = (1..=batch)
         .filter_map(|number| Seq::new(100_000 + number))
         .map(|seq| Frame::Message(Message { seq, kind: MessageKind::Plain, body: body.clone() }))

@@ -36,7 +36,13 @@ async fn connect(addr: SocketAddr, seq: usize) -> Res<TcpStream> {
         // choose the port at connect(), per destination: bind() alone would scan a table full of TIME_WAIT entries
         use std::os::fd::AsRawFd;
         let on: libc::c_int = 1;
-        libc::setsockopt(sk.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &on as *const _ as *const _, 4);
+        libc::setsockopt(
+            sk.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            &on as *const _ as *const _,
+            4,
+        );
     }
     sk.bind(src).map_err(|e| format!("bind: {e}"))?;
     let s = sk.connect(addr).await.map_err(|e| format!("connect: {e}"))?;
@@ -45,7 +51,12 @@ async fn connect(addr: SocketAddr, seq: usize) -> Res<TcpStream> {
 }
 
 /// One read, and what `feed` makes of it and of what was left before.
-fn poll_feed(s: &mut TcpStream, kept: &mut Vec<u8>, cx: &mut Context<'_>, mut feed: impl FnMut(&[u8]) -> Res<usize>) -> Poll<Res<()>> {
+fn poll_feed(
+    s: &mut TcpStream,
+    kept: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+    mut feed: impl FnMut(&[u8]) -> Res<usize>,
+) -> Poll<Res<()>> {
     BUF.with(|b| {
         let b = &mut *b.borrow_mut();
         let mut rb = ReadBuf::new(b);
@@ -69,18 +80,33 @@ fn poll_feed(s: &mut TcpStream, kept: &mut Vec<u8>, cx: &mut Context<'_>, mut fe
 
 async fn write_all(s: &mut TcpStream, out: &[u8], written: &mut usize) -> Res<()> {
     while *written < out.len() {
-        *written += poll_fn(|cx| Pin::new(&mut *s).poll_write(cx, &out[*written..])).await.map_err(|e| format!("write: {e}"))?;
+        *written += poll_fn(|cx| Pin::new(&mut *s).poll_write(cx, &out[*written..]))
+            .await
+            .map_err(|e| format!("write: {e}"))?;
     }
     Ok(())
 }
 
 impl Conn {
-    pub async fn open(g: &G, role: Role, seq: usize, resume: Option<Resume>, sink: &mut dyn FnMut(Ev)) -> Res<Conn> {
+    pub async fn open(
+        g: &G,
+        role: Role,
+        seq: usize,
+        resume: Option<Resume>,
+        sink: &mut dyn FnMut(Ev),
+    ) -> Res<Conn> {
         Self::open_with(g, role, seq, resume, None, sink).await
     }
 
     /// The same, with a message right behind the handshake's first word.
-    pub async fn open_with(g: &G, role: Role, seq: usize, resume: Option<Resume>, event: Option<Vec<u8>>, sink: &mut dyn FnMut(Ev)) -> Res<Conn> {
+    pub async fn open_with(
+        g: &G,
+        role: Role,
+        seq: usize,
+        resume: Option<Resume>,
+        event: Option<Vec<u8>>,
+        sink: &mut dyn FnMut(Ev),
+    ) -> Res<Conn> {
         let proto = if role == Role::Pub { &g.pub_proto } else { &g.proto };
         let s = connect(g.addr, seq).await?;
         let mut c = Conn {
@@ -135,7 +161,8 @@ impl Conn {
             }
         }
         let Some(due) = codec.due() else { return Poll::Pending };
-        let (at, sleep) = self.sleep.get_or_insert_with(|| (due, Box::pin(tokio::time::sleep_until(due.into()))));
+        let (at, sleep) =
+            self.sleep.get_or_insert_with(|| (due, Box::pin(tokio::time::sleep_until(due.into()))));
         if *at != due {
             *at = due;
             sleep.as_mut().reset(due.into());

@@ -166,7 +166,10 @@ pub async fn storm(g: Rc<G>, args: &Args) {
     let t = Instant::now();
     let want = if storm.resume { storm.missed * n as u64 } else { 0 };
     let want_events = if storm.event { n as u64 } else { 0 };
-    while (storm.replayed.get() < want || storm.answered.get() < want_events) && t.elapsed() < Duration::from_secs(3) && g.errors.get() == 0 {
+    while (storm.replayed.get() < want || storm.answered.get() < want_events)
+        && t.elapsed() < Duration::from_secs(3)
+        && g.errors.get() == 0
+    {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let z = snap(&g);

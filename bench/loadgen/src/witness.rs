@@ -95,5 +95,10 @@ async fn witness(args: Args, n: usize, watching: Arc<AtomicBool>, stop: Arc<Atom
         g.hist.borrow_mut().record(asked.elapsed().as_nanos() as u64).ok();
     }
     let h = g.hist.borrow();
-    Seen { answers: h.len(), p99_ms: h.value_at_quantile(0.99) as f64 / 1e6, max_ms: h.max() as f64 / 1e6, errors: g.errors.get() }
+    Seen {
+        answers: h.len(),
+        p99_ms: h.value_at_quantile(0.99) as f64 / 1e6,
+        max_ms: h.max() as f64 / 1e6,
+        errors: g.errors.get(),
+    }
 }

@@ -46,7 +46,8 @@ impl Centrifuge {
                     sink(Ev::Msg(d.split('"').next().unwrap_or("").as_bytes()));
                 }
                 for o in s.split("\"offset\":").skip(1) {
-                    let n: u64 = o.bytes().take_while(u8::is_ascii_digit).fold(0, |a, b| a * 10 + (b - b'0') as u64);
+                    let n: u64 =
+                        o.bytes().take_while(u8::is_ascii_digit).fold(0, |a, b| a * 10 + (b - b'0') as u64);
                     self.offset = self.offset.max(n);
                 }
             }
@@ -62,7 +63,10 @@ impl Centrifuge {
             sink(Ev::Msg(&t[..e]));
         } else {
             if let Some(o) = find(p, b"\"offset\":") {
-                self.offset = p[o + 9..].iter().take_while(|c| c.is_ascii_digit()).fold(0, |a, b| a * 10 + (b - b'0') as u64);
+                self.offset = p[o + 9..]
+                    .iter()
+                    .take_while(|c| c.is_ascii_digit())
+                    .fold(0, |a, b| a * 10 + (b - b'0') as u64);
             }
             sink(Ev::Msg(&t[..e]));
         }
@@ -96,7 +100,10 @@ impl Codec for Centrifuge {
         self.id += 1;
         self.tmp.clear();
         let (m, ch) = if self.c.role == Role::Pub { (3, "\"channel\":\"room\",") } else { (9, "") };
-        let _ = std::io::Write::write_fmt(&mut self.tmp, format_args!("{{\"id\":{},\"method\":{},\"params\":{{{}\"data\":\"", self.id, m, ch));
+        let _ = std::io::Write::write_fmt(
+            &mut self.tmp,
+            format_args!("{{\"id\":{},\"method\":{},\"params\":{{{}\"data\":\"", self.id, m, ch),
+        );
         self.tmp.extend_from_slice(p);
         self.tmp.extend_from_slice(b"\"}}");
         ws_frame(1, &self.tmp, out)

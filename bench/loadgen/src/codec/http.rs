@@ -15,7 +15,8 @@ pub(super) fn http_head(d: &[u8]) -> Res<Option<(Head, usize)>> {
     let s = std::str::from_utf8(&d[..p]).map_err(|e| e.to_string())?;
     let mut it = s.split("\r\n");
     let st = it.next().unwrap_or("");
-    let status = st.get(9..12).and_then(|x| x.parse().ok()).ok_or_else(|| format!("bad status line {st:?}"))?;
+    let status =
+        st.get(9..12).and_then(|x| x.parse().ok()).ok_or_else(|| format!("bad status line {st:?}"))?;
     let mut h = Head { status, len: None, chunked: false, last_modified: None, etag: None };
     for l in it {
         let Some((k, v)) = l.split_once(':') else { continue };
@@ -40,7 +41,8 @@ pub(super) fn http_head(d: &[u8]) -> Res<Option<(Head, usize)>> {
 pub(super) fn chunk(d: &[u8]) -> Res<Option<(std::ops::Range<usize>, usize)>> {
     let Some(e) = find(&d[..d.len().min(20)], b"\r\n") else { return Ok(None) };
     let hex = std::str::from_utf8(&d[..e]).map_err(|e| e.to_string())?;
-    let n = usize::from_str_radix(hex.split(';').next().unwrap().trim(), 16).map_err(|e| format!("chunk {hex:?}: {e}"))?;
+    let n = usize::from_str_radix(hex.split(';').next().unwrap().trim(), 16)
+        .map_err(|e| format!("chunk {hex:?}: {e}"))?;
     if d.len() < e + 2 + n + 2 {
         return Ok(None);
     }
@@ -73,7 +75,10 @@ pub(super) fn http_full(d: &[u8]) -> Res<Option<(Head, std::borrow::Cow<'_, [u8]
 }
 
 pub(super) fn get(c: &Cfg, path: &str, extra: &str, out: &mut Vec<u8>) {
-    let _ = std::io::Write::write_fmt(out, format_args!("GET {} HTTP/1.1\r\nHost: {}\r\n{}\r\n", path, c.host, extra));
+    let _ = std::io::Write::write_fmt(
+        out,
+        format_args!("GET {} HTTP/1.1\r\nHost: {}\r\n{}\r\n", path, c.host, extra),
+    );
 }
 pub(super) fn post(c: &Cfg, path: &str, body: &[u8], out: &mut Vec<u8>) {
     let _ = std::io::Write::write_fmt(

@@ -12,8 +12,8 @@ mod tcp;
 mod throughline;
 mod websocket;
 
-use std::time::Instant;
 use self::throughline::Encoding::{Binary, Json};
+use std::time::Instant;
 
 pub enum Ev<'a> {
     /// Handshake done (and, for subscribers, subscription confirmed).
@@ -116,4 +116,3 @@ pub fn make(proto: &str, c: Cfg) -> Box<dyn Codec> {
         _ => panic!("unknown protocol {proto}"),
     }
 }
-

@@ -15,7 +15,14 @@ pub(super) struct SioCore {
 }
 impl SioCore {
     pub(super) fn new(c: &Cfg) -> Self {
-        SioCore { role: c.role, next_id: 1, resume: c.resume.clone(), event: c.event.clone(), session: String::new(), offset: String::new() }
+        SioCore {
+            role: c.role,
+            next_id: 1,
+            resume: c.resume.clone(),
+            event: c.event.clone(),
+            session: String::new(),
+            offset: String::new(),
+        }
     }
     /// Servers put every connection into the room at once, except those that say otherwise. (A "sub" event
     /// right after CONNECT would be the alternative, but socketioxide can drop such an early event: it
@@ -29,7 +36,9 @@ impl SioCore {
     }
     fn connect(&self) -> String {
         match &self.resume {
-            Some(r) if !r.session.is_empty() => format!("40{{\"pid\":\"{}\",\"offset\":\"{}\"}}", r.session, r.offset),
+            Some(r) if !r.session.is_empty() => {
+                format!("40{{\"pid\":\"{}\",\"offset\":\"{}\"}}", r.session, r.offset)
+            }
             _ => "40".into(),
         }
     }

@@ -46,7 +46,9 @@ impl Sse {
 impl Codec for Sse {
     fn start(&mut self, out: &mut Vec<u8>) {
         let extra = match &self.c.resume {
-            Some(r) if !r.offset.is_empty() => format!("Accept: text/event-stream\r\nLast-Event-ID: {}\r\n", r.offset),
+            Some(r) if !r.offset.is_empty() => {
+                format!("Accept: text/event-stream\r\nLast-Event-ID: {}\r\n", r.offset)
+            }
             _ => "Accept: text/event-stream\r\n".into(),
         };
         get(&self.c, &self.c.path.clone(), &extra, out)

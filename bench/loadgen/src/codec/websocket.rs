@@ -63,7 +63,11 @@ pub(super) fn ws_response(d: &[u8]) -> Res<Option<usize>> {
 }
 
 /// Parses server frames; calls f(payload, out) for each whole message; answers pings. Returns consumed.
-pub(super) fn ws_frames(d: &[u8], out: &mut Vec<u8>, f: &mut dyn FnMut(&[u8], &mut Vec<u8>) -> Res<()>) -> Res<usize> {
+pub(super) fn ws_frames(
+    d: &[u8],
+    out: &mut Vec<u8>,
+    f: &mut dyn FnMut(&[u8], &mut Vec<u8>) -> Res<()>,
+) -> Res<usize> {
     parse(d, out, &mut |op, fin, p, out| match op {
         1 | 2 if fin => f(p, out),
         _ => Err(format!("frame {op:#x} not handled")),
@@ -71,7 +75,12 @@ pub(super) fn ws_frames(d: &[u8], out: &mut Vec<u8>, f: &mut dyn FnMut(&[u8], &m
 }
 
 /// The same, for servers that fragment: what came of an unfinished message is kept in `fragments`.
-pub(super) fn ws_messages(d: &[u8], out: &mut Vec<u8>, fragments: &mut Vec<u8>, f: &mut dyn FnMut(&[u8]) -> Res<()>) -> Res<usize> {
+pub(super) fn ws_messages(
+    d: &[u8],
+    out: &mut Vec<u8>,
+    fragments: &mut Vec<u8>,
+    f: &mut dyn FnMut(&[u8]) -> Res<()>,
+) -> Res<usize> {
     parse(d, out, &mut |_, fin, p, _| {
         if fin && fragments.is_empty() {
             return f(p);

@@ -156,7 +156,11 @@ impl Core {
                 }
                 self.take(seq, d.len())?;
                 // JSON texts here never contain escapes
-                let body = if tag & 1 == 1 { d.strip_prefix(b"\"").and_then(|d| d.strip_suffix(b"\"")).unwrap_or(d) } else { d };
+                let body = if tag & 1 == 1 {
+                    d.strip_prefix(b"\"").and_then(|d| d.strip_suffix(b"\"")).unwrap_or(d)
+                } else {
+                    d
+                };
                 deliver(body, answer, sink);
             }
             0x08 => {

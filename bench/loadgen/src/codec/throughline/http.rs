@@ -38,7 +38,11 @@ impl Stream {
         Stream { core, c, head: false, partial: vec![], side: vec![], pushing: false, prove: false }
     }
     fn accept(&self) -> &'static str {
-        if self.core.encoding == Encoding::Json { "text/event-stream" } else { BINARY }
+        if self.core.encoding == Encoding::Json {
+            "text/event-stream"
+        } else {
+            BINARY
+        }
     }
     /// Whole events, or whole frames: how much of it was used.
     fn pieces(&mut self, b: &[u8], sink: &mut dyn FnMut(Ev)) -> Res<usize> {
@@ -160,7 +164,11 @@ impl Polling {
         Polling { core: Core::new(&c, encoding), c, proved: false, batch: vec![] }
     }
     fn accept(&self) -> &'static str {
-        if self.core.encoding == Encoding::Json { "application/x-ndjson" } else { BINARY }
+        if self.core.encoding == Encoding::Json {
+            "application/x-ndjson"
+        } else {
+            BINARY
+        }
     }
     fn poll(&mut self, out: &mut Vec<u8>) {
         let hold = if self.proved { 25_000 } else { 0 };

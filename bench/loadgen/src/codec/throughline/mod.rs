@@ -185,7 +185,10 @@ impl Core {
     }
 
     fn resume(&self) -> Option<Resume> {
-        let session = format!("{} {} {} {} {} {}", self.id, self.key, self.epoch, self.attachment, self.sent, self.acked);
+        let session = format!(
+            "{} {} {} {} {} {}",
+            self.id, self.key, self.epoch, self.attachment, self.sent, self.acked
+        );
         Some(Resume { session, offset: self.received.to_string() })
     }
 

@@ -18,7 +18,11 @@ impl WebSocket {
         WebSocket { core: Core::new(&c, encoding), c, up: false, fragments: vec![], batch: vec![] }
     }
     fn op(&self) -> u8 {
-        if self.core.encoding == Encoding::Json { 1 } else { 2 }
+        if self.core.encoding == Encoding::Json {
+            1
+        } else {
+            2
+        }
     }
 }
 
