@@ -4,6 +4,8 @@
 //!   /pub   every message received here goes to all of /sub
 //! `RT=current` selects tokio's current-thread runtime, as for the other peers.
 
+use std::time::Duration;
+
 use hyper::server::conn::http1;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -50,8 +52,12 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     socket.bind(([127, 0, 0, 1], port).into())?;
     let listener = socket.listen(4096)?;
     loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        let Ok((stream, _)) = listener.accept().await else {
+            // No descriptor is left: some will be given back.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
         let services = [("/echo", &echoes), ("/sub", &subscribers), ("/pub", &publishers)]
             .map(|(path, server)| (path, server.service()));
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
