@@ -24,14 +24,19 @@ const MAX_FLUSHES: usize = 8;
 /// How much is read, unheard, from a transport whose close has no room yet, before others have their turn.
 const MAX_UNHEARD: usize = 32;
 
+/// Above so many bytes in a message, the room that it took is given back when it has passed.
+const LARGE: usize = 8 << 10;
+
 /// A transport bound to an attachment.
 struct Carrier {
     attachment: Attachment,
     transport: Box<dyn Transport>,
-    /// What the transport does and says of itself is told in it.
-    span: Span,
+    /// What the transport does and says of itself is told in it, if anybody listens.
+    span: Option<Box<Span>>,
     /// Fed, and not flushed to the end yet.
     unflushed: bool,
+    /// A large message has passed.
+    used: bool,
     /// Its greeting was flushed: most sessions are idle then, and greetings are large.
     greeted: bool,
 }
@@ -39,7 +44,7 @@ struct Carrier {
 /// A transport that was given up: its close is written, then it is dropped.
 struct Leaving {
     transport: Box<dyn Transport>,
-    span: Span,
+    span: Option<Box<Span>>,
     close: Option<Close>,
     until: Instant,
 }
@@ -52,6 +57,15 @@ pub(super) struct Carriers {
 
 /// What a carrier brought, or how it ended.
 pub(super) type Brought = (Attachment, Result<Received, TransportError>);
+
+/// Whether a frame takes so much room that it is not kept for the next one.
+fn is_large(frame: &Frame) -> bool {
+    matches!(frame, Frame::Message(message) if message.body.len() > LARGE)
+}
+
+fn enter(span: Option<&Span>) -> Option<tracing::span::EnteredSpan> {
+    span.cloned().map(Span::entered)
+}
 
 impl Carriers {
     /// Binds a transport, in place of any other of the same number.
@@ -68,7 +82,15 @@ impl Carriers {
         }
         let (id, role, kind) = (session.id(), session.role().as_str(), transport.kind());
         let span = tracing::debug_span!("attachment", session = %id, transport = %kind, role, %attachment);
-        self.bound.push(Carrier { attachment, transport, span, unflushed: false, greeted: false });
+        let span = (!span.is_disabled()).then(|| Box::new(span));
+        self.bound.push(Carrier {
+            attachment,
+            transport,
+            span,
+            unflushed: false,
+            used: false,
+            greeted: false,
+        });
     }
 
     /// Gives a bound transport up.
@@ -81,10 +103,16 @@ impl Carriers {
 
     /// Ends a transport in order that was never bound.
     pub(super) fn dismiss(&mut self, transport: Box<dyn Transport>, close: Option<Close>, now: Instant) {
-        self.end(transport, Span::none(), close, now);
+        self.end(transport, None, close, now);
     }
 
-    fn end(&mut self, transport: Box<dyn Transport>, span: Span, close: Option<Close>, now: Instant) {
+    fn end(
+        &mut self,
+        transport: Box<dyn Transport>,
+        span: Option<Box<Span>>,
+        close: Option<Close>,
+        now: Instant,
+    ) {
         if self.leaving.len() >= MAX_LEAVING {
             let said = self.leaving.iter().position(|leaving| leaving.close.is_none());
             drop(self.leaving.remove(said.unwrap_or(0)));
@@ -125,13 +153,28 @@ impl Carriers {
         }
     }
 
+    /// Gives back what large messages took that have passed. Says whether there was any: then all is to be read once
+    /// more.
+    pub(super) fn shrink_used(&mut self) -> bool {
+        let mut shrunk = false;
+        for carrier in self.bound.iter_mut().filter(|carrier| carrier.used && !carrier.unflushed) {
+            carrier.used = false;
+            carrier.transport.shrink();
+            shrunk = true;
+        }
+        shrunk
+    }
+
     /// The next thing that the carrier at a position brings; `None` when it has nothing now or is not there.
     pub(super) fn poll_recv(&mut self, at: usize, cx: &mut Context<'_>) -> Option<Brought> {
         let carrier = self.bound.get_mut(at)?;
-        let _told = carrier.span.enter();
+        let _told = carrier.span.as_deref().map(Span::enter);
         match carrier.transport.poll_recv(cx) {
             Poll::Pending => None,
-            Poll::Ready(brought) => Some((carrier.attachment, brought)),
+            Poll::Ready(brought) => {
+                carrier.used |= matches!(&brought, Ok(Received::Frame(frame)) if is_large(frame));
+                Some((carrier.attachment, brought))
+            }
         }
     }
 
@@ -140,7 +183,7 @@ impl Carriers {
     pub(super) fn transmit(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Transmitted {
         let mut transmitted = Transmitted::default();
         for carrier in &mut self.bound {
-            let _told = carrier.span.clone().entered();
+            let _told = enter(carrier.span.as_deref());
             if let Err(error) = carrier.transmit(session, cx, &mut transmitted) {
                 transmitted.ended.push((carrier.attachment, error));
             }
@@ -152,7 +195,7 @@ impl Carriers {
     pub(super) fn poll_leaving(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let mut said = false;
         self.leaving.retain_mut(|leaving| {
-            let _told = leaving.span.clone().entered();
+            let _told = enter(leaving.span.as_deref());
             if let Some(close) = leaving.close.take() {
                 match leaving.poll_room(cx) {
                     Poll::Ready(Ok(())) => {
@@ -228,6 +271,7 @@ impl Carrier {
                 }
                 let Some(frame) = session.poll_transmit(self.attachment) else { break false };
                 transmitted.said_close |= matches!(frame, Frame::Close(_));
+                self.used |= is_large(frame);
                 self.transport.start_send(frame);
                 self.unflushed = true;
             };
@@ -237,8 +281,7 @@ impl Carrier {
                     Poll::Ready(()) => self.unflushed = false,
                 }
                 if !self.greeted {
-                    self.greeted = true;
-                    self.transport.shrink();
+                    (self.greeted, self.used) = (true, true);
                     session.shrink();
                 }
             } else {

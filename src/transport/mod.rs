@@ -95,7 +95,8 @@ pub trait Transport: Send + Unpin {
     /// When the transport ended before all was written.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>>;
 
-    /// Gives spare memory back: the driver calls it when a heartbeat finds the session idle.
+    /// Gives spare memory back: the driver calls it when a large message has passed, and at heartbeats. It polls
+    /// [`Transport::poll_recv`] again before it sleeps, because what was to wake it may be gone.
     fn shrink(&mut self) {}
 }
 

@@ -121,7 +121,7 @@ impl Future for Driver {
             if this.is_over(now) {
                 return Poll::Ready(());
             }
-            let again = this.publish(cx) || again;
+            let again = this.publish(cx) || again || this.shrink_used();
             if !again && this.arm(now, cx) {
                 return Poll::Pending;
             }
@@ -213,6 +213,15 @@ impl Driver {
         if self.session.is_ended() {
             self.carriers.leave_all(&mut self.session, now);
         }
+    }
+
+    /// Gives back what large messages took, when all of them have passed. Says whether there was any.
+    fn shrink_used(&mut self) -> bool {
+        let shrunk = self.carriers.shrink_used();
+        if shrunk {
+            self.session.shrink();
+        }
+        shrunk
     }
 
     fn drain_events(&mut self, now: Instant) {

@@ -1,4 +1,4 @@
-//! A byte stream that bounds what one WebSocket message may cost to receive.
+//! A byte stream that bounds what one WebSocket message may cost to receive, and knows when tungstenite holds nothing.
 //!
 //! tungstenite bounds the bytes of a message but not its pieces: of empty continuation fragments it takes any
 //! number, and yields nothing meanwhile. Here the bytes read since the last message are counted, headers
@@ -10,15 +10,26 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::boundary::Boundary;
+
 /// The longest header of a WebSocket frame (RFC 6455, section 5.2).
 const HEADER: usize = 14;
 
 /// A stream that fails once too much was read without a message coming of it.
 #[derive(Debug)]
 pub(in crate::transport) struct Bounded<S> {
-    inner: S,
+    /// None once it was moved elsewhere.
+    inner: Option<S>,
     read: usize,
     most: usize,
+    boundary: Boundary,
+    /// Whether all was read that there is, and all was written that was to be.
+    drained: bool,
+    blocked: bool,
+}
+
+fn moved() -> io::Error {
+    io::Error::other("the stream was moved")
 }
 
 impl<S> Bounded<S> {
@@ -27,12 +38,28 @@ impl<S> Bounded<S> {
         // A sixteenth is what headers cost in fragments of 224 bytes: nobody cuts finer. The rest is for one
         // block read ahead and for whoever cuts a small message into many pieces.
         let most = max_message.saturating_add(max_message / 16).saturating_add(32 << 10);
-        Self { inner, read: 0, most }
+        Self {
+            inner: Some(inner),
+            read: 0,
+            most,
+            boundary: Boundary::default(),
+            drained: false,
+            blocked: false,
+        }
     }
 
     #[cfg(test)]
     pub(super) fn get_ref(&self) -> &S {
-        &self.inner
+        self.inner.as_ref().unwrap()
+    }
+
+    /// Moves the stream to another one, if no part of a message was read and nothing that was written waits.
+    pub(super) fn take_between_messages(&mut self) -> Option<Self> {
+        if !self.boundary.is_reached() || !self.drained || self.blocked {
+            return None;
+        }
+        let (inner, most) = (Some(self.inner.take()?), self.most);
+        Some(Self { inner, read: 0, most, boundary: Boundary::default(), drained: false, blocked: false })
     }
 
     /// A message has come of what was read.
@@ -58,8 +85,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
             return Poll::Ready(Err(io::Error::other("a WebSocket message in too many pieces")));
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.read = self.read.saturating_add(buf.filled().len().saturating_sub(before));
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Err(moved())) };
+        let polled = Pin::new(inner).poll_read(cx, buf);
+        let read = buf.filled().get(before..).unwrap_or_default();
+        self.read = self.read.saturating_add(read.len());
+        self.drained = polled.is_pending();
+        self.boundary.pass(read);
         polled
     }
 }
@@ -67,27 +98,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Err(moved())) };
+        let polled = Pin::new(inner).poll_write(cx, buf);
+        self.blocked = polled.is_pending();
+        polled
     }
 
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Err(moved())) };
+        Pin::new(inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Err(moved())) };
+        Pin::new(inner).poll_shutdown(cx)
     }
 }

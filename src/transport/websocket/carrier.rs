@@ -4,8 +4,9 @@
 //! and the map from tungstenite's errors. It knows no frames.
 
 use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -64,6 +65,7 @@ enum Phase {
 
 pub(in crate::transport) struct Carrier<S> {
     stream: WebSocketStream<Bounded<S>>,
+    role: Role,
     /// Whether it is worth to read.
     tidings: Tidings,
     phase: Phase,
@@ -71,6 +73,8 @@ pub(in crate::transport) struct Carrier<S> {
     held: Option<Box<Message>>,
     /// What of the current message is not fed yet.
     rest: Option<(Bytes, Data)>,
+    /// Whether tungstenite's buffers have grown.
+    grown: bool,
     /// Whether anything was fed since the last flush.
     fed: bool,
     /// Whether the peer sent what is not taken: nothing more is read then, but a close can still be said.
@@ -95,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     pub(in crate::transport) async fn open(io: S, role: Role, max_message: usize) -> Self {
         let io = Bounded::new(io, max_message);
         let stream = WebSocketStream::from_raw_socket(io, role, Some(config(max_message))).await;
-        Self::new(stream, max_message)
+        Self::new(stream, role, max_message)
     }
 
     /// Makes the opening handshake of a client.
@@ -107,20 +111,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         let io = Bounded::new(io, max_message);
         let config = Some(config(max_message));
         let (stream, response) = tokio_tungstenite::client_async_with_config(request, io, config).await?;
-        Ok((Self::new(stream, max_message), response))
+        Ok((Self::new(stream, Role::Client, max_message), response))
     }
 
-    fn new(stream: WebSocketStream<Bounded<S>>, max_message: usize) -> Self {
+    fn new(stream: WebSocketStream<Bounded<S>>, role: Role, max_message: usize) -> Self {
         Self {
             stream,
+            role,
             tidings: Tidings::default(),
             phase: Phase::Open,
             held: None,
             rest: None,
+            grown: false,
             fed: false,
             refused: false,
             max_message,
         }
+    }
+
+    /// Gives up what room a large message took, if nothing is in it. Read on afterwards: only that sees to the next wake.
+    ///
+    /// tungstenite cannot be told to, so it is made anew.
+    pub(in crate::transport) fn shrink(&mut self) {
+        if !self.grown || self.phase != Phase::Open || self.refused || self.fed {
+            return;
+        }
+        let Some(io) = self.stream.get_mut().take_between_messages() else { return };
+        let made = WebSocketStream::from_raw_socket(io, self.role, Some(config(self.max_message)));
+        // It has nothing to wait for.
+        if let Poll::Ready(stream) = pin!(made).poll(&mut Context::from_waker(Waker::noop())) {
+            self.stream = stream;
+            self.grown = false;
+        }
+        self.tidings.expect_more();
     }
 
     /// Receives a message. Pings are answered within, and a close by the peer is the end.
@@ -143,10 +166,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
             match next {
                 Some(Ok(Message::Text(text))) => {
                     self.stream.get_mut().message();
+                    self.grown |= text.len() > READ;
                     return Poll::Ready(Ok(Incoming::Text(text.into())));
                 }
                 Some(Ok(Message::Binary(bytes))) => {
                     self.stream.get_mut().message();
+                    self.grown |= bytes.len() > READ;
                     return Poll::Ready(Ok(Incoming::Binary(bytes)));
                 }
                 Some(Ok(Message::Pong(payload))) => {
@@ -166,6 +191,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_grown(&self) -> bool {
+        self.grown
     }
 
     #[cfg(test)]
@@ -203,6 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     /// It does not check that text is UTF-8: what is sent was checked where it entered the process.
     #[inline]
     pub(in crate::transport) fn feed(&mut self, kind: Data, payload: Bytes) {
+        self.grown |= payload.len() > READ;
         self.rest = Some((payload, kind));
         self.fed = true;
     }

@@ -4,6 +4,7 @@
 //! write. It implements `docs/PROTOCOL.md`, "WebSocket". It knows nothing of the HTTP that opens a WebSocket
 //! beyond the client's handshake, which tungstenite makes.
 
+mod boundary;
 mod bounded;
 mod carrier;
 #[cfg(test)]
@@ -208,5 +209,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocket<S> {
 
     fn shrink(&mut self) {
         self.outbox.shrink();
+        self.carrier.shrink();
     }
 }

@@ -337,3 +337,34 @@ async fn an_end_without_a_close_is_an_end() {
     assert!(poll_fn(|cx| server.poll_ready(cx)).await.is_err());
     assert!(close(&mut server).await.is_err());
 }
+
+#[tokio::test]
+async fn it_gives_its_room_back_between_any_two_reads_and_loses_nothing() {
+    let (mut client, mut server) = pair(777, Encoding::Binary).await;
+    let of = |seq: u64| message(seq, vec![7; usize::try_from(seq * 7919 % 20_000).unwrap()]);
+    let sending = async {
+        for seq in 1..=200 {
+            feed(&mut client, &[of(seq)]).await;
+        }
+        client
+    };
+    let receiving = async {
+        for seq in 1..=200 {
+            let next = poll_fn(|cx| {
+                server.shrink();
+                server.poll_recv(cx)
+            });
+            assert!(matches!(next.await.unwrap(), Received::Frame(frame) if frame == of(seq)));
+        }
+        server
+    };
+    let (mut client, mut server) = watchdog(async { tokio::join!(sending, receiving) }).await;
+    assert!(poll_fn(|cx| Poll::Ready(server.poll_recv(cx))).await.is_pending());
+    assert!(server.carrier.is_grown());
+    server.shrink();
+    assert!(!server.carrier.is_grown(), "nothing is under way");
+    feed(&mut client, &[Frame::Ping(None)]).await;
+    assert_eq!(recv_frame(&mut server).await, Frame::Ping(None));
+    feed(&mut server, &[Frame::Pong(None)]).await;
+    assert_eq!(recv_frame(&mut client).await, Frame::Pong(None));
+}
