@@ -131,7 +131,11 @@ export class ServerSession {
     return this.bound.find((bound) => bound.attachment === attachment);
   }
   private carrier(): Bound | undefined {
-    return this.bound.filter((bound) => !bound.introduced).sort((a, b) => a.attachment - b.attachment).pop();
+    let highest: Bound | undefined;
+    for (const bound of this.bound) {
+      if (!bound.introduced && !(highest && highest.attachment > bound.attachment)) highest = bound;
+    }
+    return highest;
   }
 
   private detach(attachment: number, why: string, close?: Close, said?: Close): void {
@@ -503,8 +507,9 @@ export class ServerSession {
   }
   due(): number {
     if (this.isEnded) return Infinity;
-    const each = this.bound.flatMap((bound) => [bound.until, bound.pingAt, bound.pollAt, this.silentAt(bound)]);
-    return Math.min(...each, this.closingUntil, this.inbox.due_(), this.abandonedAt(), this.authUntil);
+    let due = Math.min(this.closingUntil, this.inbox.due_(), this.abandonedAt(), this.authUntil);
+    for (const bound of this.bound) due = Math.min(due, bound.until, bound.pingAt, bound.pollAt, this.silentAt(bound));
+    return due;
   }
   timeout(now: number): void {
     this.tick(now);

@@ -43,6 +43,7 @@ export const totals = () => ({
   duels: 0,
   crowds: 0,
   probes: 0,
+  disorders: 0,
 });
 export type Totals = ReturnType<typeof totals>;
 

@@ -94,6 +94,7 @@ export class Network {
   private readonly links: Link[] = [];
   private readonly queue = new Queue();
   private requests = 0;
+  disorders = 0;
   /** Some runs send all frames through an encoding and back. */
   private readonly codec: Codec | undefined;
 
@@ -147,11 +148,23 @@ export class Network {
 
   pipeUp(link: number, frames: Frame[]): void {
     this.log(() => `link ${link} ^ ${brief(frames)}`);
-    this.sendInOrder(this.links[link]!.up, { type: "pipe", link, frames: this.carry(frames, fromClient) });
+    this.sendInOrder(this.links[link]!.up, { type: "pipe", link, frames: this.carry(this.disorder(frames), fromClient) });
   }
   streamDown(link: number, response: number, frames: Frame[]): void {
     this.log(() => `link ${link}           v ${brief(frames)}`);
-    this.sendInOrder(this.links[link]!.down, { type: "stream", link, response, frames: this.carry(frames, fromServer) });
+    this.sendInOrder(this.links[link]!.down, { type: "stream", link, response, frames: this.carry(this.disorder(frames), fromServer) });
+  }
+  /** A box on the way, or a mistake in one end, that changes the order in a stream: whoever reads it must notice. */
+  private disorder(frames: Frame[]): Frame[] {
+    if (!this.faulty || frames.length < 2 || !this.rng.chance(20)) return frames;
+    const at = frames.findIndex((frame, at) => isMessage(frame) && at > 0 && isMessage(frames[at - 1]!));
+    if (at < 0) return frames;
+    this.disorders++;
+    const changed = frames.slice();
+    const [first] = changed.splice(at - 1, 1);
+    // Swapped, or the first of two is missing.
+    if (this.rng.chance(500)) changed.splice(at, 0, first!);
+    return changed;
   }
   respond(): number {
     return ++this.requests;

@@ -18,7 +18,7 @@ export class World {
   private readonly ledger = new Ledger();
   private readonly client: Client;
   private readonly server: Server;
-  private pace: "chaos" | "peace" | "closing" = "chaos";
+  private pace: "chaos" | "peace" | "closing" | "over" = "chaos";
   private readonly every: number;
   private readonly zeal: number;
   private steps = 0;
@@ -46,6 +46,7 @@ export class World {
     this.calm();
     this.close();
     ledger.finish(this.server.life);
+    ledger.totals.disorders = net.disorders;
     ledger.totals.steps = this.steps;
     return ledger.totals;
   }
@@ -99,6 +100,8 @@ export class World {
       assert.notEqual(by, "timeout", "a close in peace ran into its timeout");
     }
     if (!both) assert.equal(ledger.undelivered(whos[first]!), 0, "a graceful close in peace lost something");
+    // The applications have nothing more to say; only what is remembered runs out.
+    this.pace = "over";
     this.advance(MEMORY);
     assert.equal(server.entries.size, 0, "a session nobody uses is kept");
   }
@@ -167,6 +170,7 @@ export class World {
   /** In peace both ends send about once per heartbeat: pushes that go on must not keep a dead stream alive. */
   private app(end: Role): void {
     const { net } = this;
+    if (this.pace === "over") return;
     const chaotic = this.pace === "chaos";
     const sends = chaotic ? (net.rng.chance(this.zeal) ? net.rng.below(5) : 0) : this.pace === "peace" ? 1 : 0;
     const wait = chaotic ? net.rng.range(0, 700) : this.pace === "peace" ? this.server.config.heartbeat : 1000;
