@@ -10,8 +10,15 @@ tools() {
     command -v node >/dev/null || { echo "node 20 or later is needed"; return 1; }
     node -e 'if (parseInt(process.versions.node) < 20) throw "node 20 or later is needed"'
     npm ci --no-audit --no-fund --ignore-scripts
-    [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || { apt-get update && apt-get install -y --no-install-recommends chromium; }
-    "${CHROMIUM:-/usr/bin/chromium}" --version
+    local chromium=${CHROMIUM:-/usr/bin/chromium} root=""
+    if [ ! -x "$chromium" ]; then
+        if [ "$(id -u)" != 0 ]; then
+            command -v sudo >/dev/null || { echo "$chromium is missing, and there is neither root nor sudo to install it" >&2; return 1; }
+            root=sudo
+        fi
+        $root apt-get update && $root apt-get install -y --no-install-recommends chromium || { echo "chromium could not be installed" >&2; return 1; }
+    fi
+    "$chromium" --version
 }
 
 types() {
@@ -39,6 +46,7 @@ served() {
 }
 
 browser() {
+    node build.mjs
     (cd .. && cargo build --quiet --example chat --example echo_hyper)
     node --test --test-reporter=spec --test-concurrency=1 tests/browser/*.test.mjs
 }
