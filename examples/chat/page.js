@@ -1,4 +1,4 @@
-import { connect, ThroughlineError } from "./live?client.js";
+import { binary, connect, ThroughlineError } from "./live?client.js";
 
 const find = (id) => document.getElementById(id);
 const [words, transport, lines, notice, form, name, text] = "words transport lines notice form name text".split(" ").map(find);
@@ -9,7 +9,7 @@ const query = new URLSearchParams(location.search);
 const only = query.getAll("transport");
 const socket = connect("./live", {
   ...(only.length && { transports: only }),
-  encoding: query.has("binary") ? "binary" : "json",
+  encoding: query.has("binary") ? binary : undefined,
 });
 // For curious people, and for tests.
 window.socket = socket;

@@ -12,6 +12,11 @@ import { binary as binaryCodec } from "./frame/binary.js";
 import type { Codec } from "./frame/frame.js";
 import { json as jsonCodec } from "./frame/json.js";
 import type { Options, Socket } from "./socket/api.js";
+import { memory as remembered } from "./socket/memory.js";
+import { page as pageLife } from "./socket/life.js";
+import type { Parts } from "./socket/parts.js";
+import { renewal as tokenRenewal } from "./socket/renewal.js";
+import { roaming as betterTransports } from "./socket/roaming.js";
 import { openSocket } from "./socket/socket.js";
 import { longPolling as overPolls } from "./transport/long-polling.js";
 import { sse as overStream } from "./transport/sse.js";
@@ -28,43 +33,52 @@ declare const opaque: unique symbol;
 export interface Transport {
   readonly [opaque]: "transport";
 }
-/** An encoding of frames: {@link json} or {@link binary}. */
+/** An encoding of frames: {@link binary}, say. */
 export interface Encoding {
   readonly [opaque]: "encoding";
+}
+/** What a socket can do without: {@link page}, {@link renewal}, {@link roaming} or {@link memory}. {@link connect} has them all. */
+export interface Part {
+  readonly [opaque]: "part";
 }
 
 export const websocket = overWebSocket as unknown as Transport;
 export const sse = overStream as unknown as Transport;
 export const longPolling = overPolls as unknown as Transport;
-export const json = jsonCodec as unknown as Encoding;
+/** Bytes without base64. */
 export const binary = binaryCodec as unknown as Encoding;
+/** Looks at the path when the page, the device or the network comes back; says goodbye when the page is left. */
+export const page = pageLife as unknown as Part;
+/** Renews tokens before they run out. Without it a token that ran out costs a reconnect. */
+export const renewal = tokenRenewal as unknown as Part;
+/** Remembers for a day what worked for an origin. */
+export const memory = remembered as unknown as Part;
+/** Tries better transports while another carries. */
+export const roaming = betterTransports as unknown as Part;
+
+const open = <In, Out>(url: string, given: readonly unknown[], options: Options & { encoding?: Encoding }): Socket<In, Out> =>
+  openSocket(url, given as readonly (Opener | Parts)[], (options.encoding as unknown as Codec | undefined) ?? jsonCodec, options);
 
 /** Connects, over whatever gets through. Returns at once: what is sent meanwhile waits. */
 export const connect = <FromServer = unknown, ToServer = unknown>(
   url: string,
-  options: Options & { encoding?: "json" | "binary" } = {},
+  options: Options & { encoding?: Encoding; parts?: readonly Part[] } = {},
 ): Socket<FromServer, ToServer> => {
   const all = [overWebSocket, overStream, overPolls];
   const { transports } = options;
   const wanted = transports ? transports.flatMap((kind) => all.filter(({ kind_ }) => kind_ === kind)) : all;
-  return openSocket(url, wanted, options.encoding === "binary" ? binaryCodec : jsonCodec, options);
+  return open(url, [...wanted, pageLife, tokenRenewal, betterTransports, remembered, ...(options.parts ?? [])], options);
 };
 
 /**
- * Connects over the given transports only, best first: a bundler leaves out what is not named.
+ * Connects over the given transports only, best first, with the given parts: a bundler leaves out what is not named.
  *
  * ```ts
- * const socket = connectWith("/live", [websocket]);
+ * const socket = connectWith("/live", [websocket, page]);
  * ```
  */
 export const connectWith = <FromServer = unknown, ToServer = unknown>(
   url: string,
-  transports: readonly Transport[],
+  given: readonly (Transport | Part)[],
   options: Omit<Options, "transports"> & { encoding?: Encoding } = {},
-): Socket<FromServer, ToServer> =>
-  openSocket(
-    url,
-    transports as unknown as readonly Opener[],
-    (options.encoding as unknown as Codec | undefined) ?? jsonCodec,
-    options as Options,
-  );
+): Socket<FromServer, ToServer> => open(url, given, options);

@@ -1,6 +1,6 @@
 /** The public API as its users see it: this file only has to compile, and the marked lines must not. */
 
-import { connect, connectWith, type Socket, sse, type State, ThroughlineError, websocket } from "../src/index.js";
+import { binary, connect, connectWith, page, type Socket, sse, type State, ThroughlineError, websocket } from "../src/index.js";
 
 interface Said {
   from: string;
@@ -34,12 +34,12 @@ export const use = async (): Promise<void> => {
   for await (const { body } of socket) body.from.trim();
   await socket.deliver({ text: "bye" });
   await socket.close("normal", "bye");
-  connectWith<Said, Say>("/live", [websocket, sse]).moveTo("sse");
+  connectWith<Said, Say>("/live", [websocket, sse, page]).moveTo("sse");
   // @ts-expect-error A transport is a value here, so that others can be left out.
   connectWith("/live", ["sse"]);
   // @ts-expect-error A state is not to be changed.
   socket.state = { status: "connecting" };
-  const bytes = connect<Uint8Array, Uint8Array>("/live", { encoding: "binary", outbox: { messages: 10, bytes: 1000 } });
+  const bytes = connect<Uint8Array, Uint8Array>("/live", { encoding: binary, outbox: { messages: 10, bytes: 1000 } });
   bytes.send(new Uint8Array(3));
   const { code }: ThroughlineError = new ThroughlineError("full", "not sent");
   if (code === "full") return;

@@ -427,7 +427,7 @@ test("a captive portal's page is told apart from a server, and waited out", asyn
   const { socket } = await open({ transports: ["long-polling"] });
   const { state } = socket;
   assert.ok(state.status === "connecting" && state.reason?.code === "not_ours" && state.reason.status === 200);
-  assert.match(state.reason.message, /sign in/);
+  assert.match(state.reason.message, /html/);
   host.portal = undefined;
   await pass(2000);
   assert.equal(socket.state.status, "connected");
@@ -470,10 +470,12 @@ test("a device that slept looks at its path at once", async () => {
 
 test("the page's life is listened to, and no more after close", async () => {
   const listening = new Map<string, () => void>();
-  const listen = (name: string, listener: () => void) => void listening.set(name, listener);
-  const forget = (name: string) => void listening.delete(name);
-  const document = { visibilityState: "visible", addEventListener: listen, removeEventListener: forget };
-  Object.assign(globalThis, { document, addEventListener: listen, removeEventListener: forget });
+  const listen = (name: string, listener: () => void, { signal }: { signal: AbortSignal }) => {
+    listening.set(name, listener);
+    signal.addEventListener("abort", () => listening.delete(name));
+  };
+  const document = { visibilityState: "visible", addEventListener: listen };
+  Object.assign(globalThis, { document, addEventListener: listen });
   try {
     host.mode = "refuse";
     const { socket } = await open();
@@ -500,7 +502,7 @@ test("the page's life is listened to, and no more after close", async () => {
     await pass(11_000);
     assert.equal(listening.size, 0);
   } finally {
-    Object.assign(globalThis, { document: undefined, addEventListener: undefined, removeEventListener: undefined });
+    Object.assign(globalThis, { document: undefined, addEventListener: undefined });
   }
 });
 
@@ -523,4 +525,43 @@ test("a listener that throws harms nobody else", async () => {
 
 test("nothing to choose from is refused", () => {
   assert.throws(() => connect("http://test/live", { transports: [] }), TypeError);
+});
+
+test("what worked for an origin is remembered for a day, and tried first", async () => {
+  const kept = new Map<string, string>();
+  const localStorage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => kept.set(key, text) };
+  const usual = Object.getOwnPropertyDescriptor(globalThis, "localStorage");
+  Object.defineProperty(globalThis, "localStorage", { value: localStorage, configurable: true });
+  const transports = ["websocket", "long-polling"] as const;
+  try {
+    host.mode = "refuse";
+    const first = await open({ transports });
+    host.fetch = ((fetch) => (url: string, init: RequestInit) => {
+      host.mode = "accept";
+      const answer = fetch.call(host, url, init);
+      host.mode = "refuse";
+      return answer;
+    })(host.fetch);
+    await pass(10_000);
+    assert.deepEqual(first.socket.state, { status: "connected", transport: "long-polling" });
+    void first.socket.close();
+    await pass(1000);
+    const second = await open({ transports });
+    await pass(100);
+    assert.deepEqual(second.states.at(-1), { status: "connected", transport: "long-polling" });
+    assert.equal(second.states.length, 1, "another was tried before");
+    void second.socket.close();
+    await pass(1000);
+    // Forced, it is no knowledge; and a day is enough.
+    assert.equal([...kept.keys()].join(), "throughline http://test");
+    kept.set("throughline http://test", JSON.stringify(["long-polling", Date.now() - 86_400_000]));
+    const third = await open({ transports });
+    await pass(10_000);
+    assert.equal(third.states[0]!.status, "connecting");
+    void third.socket.close();
+    await pass(1000);
+  } finally {
+    if (usual) Object.defineProperty(globalThis, "localStorage", usual);
+    else Reflect.deleteProperty(globalThis, "localStorage");
+  }
 });

@@ -125,7 +125,7 @@ type Check = (value: unknown) => boolean;
 export type Rules = Readonly<Record<string, string>>;
 
 export const malformed = (): never => {
-  throw new SyntaxError("this is not throughline");
+  throw new SyntaxError("malformed");
 };
 
 const isNumber: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;

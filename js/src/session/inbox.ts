@@ -5,9 +5,11 @@ import { limits, type Window } from "../frame/frame.js";
 export type Inbox = ReturnType<typeof createInbox>;
 
 /** `capacity` is what is taken at most: the window, or more where the peer cannot know it yet. */
-export const createInbox = (window: Window, capacity = window) => {
-  let received = 0;
-  let taken = 0;
+export const createInbox = (window: Window, capacity = window, start = -1) => {
+  let received = Math.max(start, 0);
+  let taken = received;
+  /** Of a session that was brought back: perhaps more was received than was noted. */
+  let vague = start >= 0;
   /** What was received and not taken: its size, and whether it takes itself. */
   const untaken: (readonly [size: number, takesItself: boolean])[] = [];
   let held = 0;
@@ -59,6 +61,8 @@ export const createInbox = (window: Window, capacity = window) => {
         forget();
         return "repeat";
       }
+      if (vague && seq > received) received = taken = seq - 1;
+      vague = false;
       if (seq > received + 1) return "gap";
       if (received > taken && (received - taken >= capacity.messages || held + size > capacity.bytes)) return "flood";
       received = seq;

@@ -7,23 +7,38 @@ export type Held = [tag: MessageTag, seq: number, re: number, body: Packed, size
 
 export type Outbox = ReturnType<typeof createOutbox>;
 
-export const createOutbox = (window: Window) => {
+/** `acked` and `queue` are those of a session that is brought back. */
+export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
   /** First the numbered ones, oldest first, then those never put on a transport. */
-  let queue: Held[] = [];
   let numbered = 0;
   /** Which of `queue` is next on the transport that carries now. */
   let cursor = 0;
-  let acked = 0;
-  let taken = 0;
+  let taken = acked;
+  /** The highest that may be sent. */
+  let upTo = Infinity;
   /** Sizes of the messages after `taken` up to `acked`: not held any more, still counted by the window. */
   const untaken: number[] = [];
   let outstanding = 0;
-  let bytes = 0;
+  let bytes = queue.reduce((sum, held) => sum + held[4], 0);
 
   const fits = (count: number, size: number, bound: Window) =>
     !count || (count < bound.messages && size <= bound.bytes);
 
+  const number = () => {
+    const held = queue[numbered]!;
+    held[1] = acked + ++numbered;
+    outstanding += held[4];
+  };
+
   return {
+    queue_: (): readonly Held[] => queue,
+    upTo_(seq: number) {
+      upTo = seq;
+    },
+    /** Numbers again what the peer has received from before this was brought back. */
+    renumber_(received: number) {
+      while (acked + numbered < received && queue[numbered]?.[1]) number();
+    },
     acked_: () => acked,
     /** The highest number given. */
     sent_: () => acked + numbered,
@@ -45,15 +60,13 @@ export const createOutbox = (window: Window) => {
       cursor < numbered ||
       (fresh &&
         cursor < queue.length &&
+        acked + cursor < upTo &&
         fits(acked + numbered - taken, outstanding + queue[cursor]![4], window)),
     /** The next message for the transport that carries, and whether it was numbered just now; only where there is one. */
     next_(): readonly [held: Held, fresh: boolean] {
       const held = queue[cursor++]!;
-      const fresh = !held[1];
-      if (fresh) {
-        held[1] = acked + ++numbered;
-        outstanding += held[4];
-      }
+      const fresh = cursor > numbered;
+      if (fresh) number();
       return [held, fresh];
     },
     /** Begins again at the oldest unacknowledged message. */

@@ -31,6 +31,7 @@ import type { Config } from "./config.js";
 import type { HttpRules, Inner } from "./http.js";
 import { createInbox } from "./inbox.js";
 import { createOutbox, type Held } from "./outbox.js";
+import type { Saved, SavedState } from "./saved.js";
 
 /** Who ended a session: this end, the peer, or time. */
 export type EndedBy = "local" | "peer" | "timeout";
@@ -73,15 +74,15 @@ const ENDED = 2;
 /** One that carries, one that takes over, two candidates. */
 const MAX_BINDINGS = 4;
 
-export const createSession = (config: Config, id: string, key: string, now: number, rules?: HttpRules) => {
-  let epoch: string | undefined;
+export const createSession = (config: Config, id: string, key: string, now: number, rules?: HttpRules, saved: Partial<Saved> = {}) => {
+  let epoch = saved.epoch_;
   /** The live attachments, by their numbers. */
   let bindings: Binding[] = [];
   /** The highest attachment that was attached or tried to be, and the highest ever used. */
   let current = 0;
-  let highest = 0;
-  const outbox = createOutbox(config.early_);
-  const inbox = createInbox(config.window_);
+  let highest = saved.highest_ ?? 0;
+  const outbox = createOutbox(config.early_, saved.acked_, saved.queue_);
+  const inbox = createInbox(config.window_, undefined, saved.received_);
   /** Requests that were numbered, and how many were accepted, that have no answer. */
   const requests = new Map<number, Held>();
   let openRequests = 0;
@@ -105,7 +106,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
 
   /** The binding that carries messages: also one whose `hello` attaches and is not answered yet. */
   const carrier = () =>
-    bindings.filter(({ stage_, candidate_ }) => stage_ === ATTACHED || (!stage_ && !candidate_)).pop();
+    bindings.findLast(({ stage_, candidate_ }) => stage_ === ATTACHED || (!stage_ && !candidate_));
   const isMoving = () => bindings.some(({ stage_ }) => stage_ === ATTACHING);
 
   const detach = (bound: Binding, why: Why, close?: Close) => {
@@ -115,7 +116,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     events.push((on) => on.detached_(bound, why, close));
     // When no path carries, the best welcomed candidate attaches without waiting for its proof.
     if (!isMoving() && !carrier()) {
-      const best = bindings.filter(({ stage_ }) => stage_ === INTRODUCED).pop();
+      const best = bindings.findLast(({ stage_ }) => stage_ === INTRODUCED);
       if (best) sayAttach(best);
     }
   };
@@ -217,6 +218,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       // Another life of the session: what this one had is not there.
       return finish(makeClose("unknown_session", "the server has forgotten the session"), "peer");
     }
+    outbox.renumber_(welcome.received);
     if (!outbox.acknowledge_(welcome.received, welcome.taken ?? welcome.received)) return fail("a wrong receipt");
     const isAlone = !carrier();
     outbox.window_(welcome.window);
@@ -415,6 +417,10 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     /** What requests and polls need besides. */
     http_: rules?.(inner),
     id_: id,
+    state_: (): SavedState => [id, key, epoch, highest, inbox.received_(), outbox.acked_()],
+    queue_: outbox.queue_,
+    /** Up to which message it may send. */
+    upTo_: outbox.upTo_,
     /** Whether a server has ever welcomed it. */
     isKnown_: () => !!epoch,
     /** The live attachments; the one that carries messages now; whether another is about to. */
@@ -566,12 +572,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     /** When to call `timeout_` at the latest. */
     due_(): number {
       if (phase === ENDED) return Infinity;
-      return Math.min(
-        inbox.due_(),
-        closingUntil,
-        waitingSince + config.unansweredWithin_,
-        ...bindings.flatMap((bound) => [bound.until_, bound.pollAt_, bound.retryAt_, silentAt(bound)]),
-      );
+      let due = Math.min(inbox.due_(), closingUntil, waitingSince + config.unansweredWithin_);
+      for (const bound of bindings) due = Math.min(due, bound.until_, bound.pollAt_, bound.retryAt_, silentAt(bound));
+      return due;
     },
     /** Acts on what is due. */
     timeout_() {

@@ -40,8 +40,9 @@ export class ThroughlineError extends Error {
   /** With `not_ours`: the HTTP status. */
   readonly status?: number;
 
-  constructor(code: ErrorCode, message: string, more?: { cause?: unknown; body?: unknown; status?: number }) {
-    super(message);
+  /** The message is short: what each code means, and what to do, stands in the README. */
+  constructor(code: ErrorCode, message?: string, more?: { cause?: unknown; body?: unknown; status?: number }) {
+    super(message || code);
     this.name = "ThroughlineError";
     this.code = code;
     Object.assign(this, more);
@@ -50,6 +51,4 @@ export class ThroughlineError extends Error {
 
 /** Why a path ended: what came was no frames, or nobody is there. */
 export const brokenBy = (cause: unknown): ThroughlineError =>
-  cause instanceof SyntaxError
-    ? new ThroughlineError("malformed", cause.message, { cause })
-    : new ThroughlineError("network", "nobody was reached", { cause });
+  new ThroughlineError(cause instanceof SyntaxError ? "malformed" : "network", "", { cause });

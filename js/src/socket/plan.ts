@@ -6,7 +6,8 @@ import type { TransportKind } from "../frame/frame.js";
 export const SHORT_LIFE = 5_000;
 const DEMOTED_FOR = 300_000;
 
-export const createPlan = (allowed: readonly TransportKind[]) => {
+/** `first` is what worked another time: it is tried first, until it fails. */
+export const createPlan = (allowed: readonly TransportKind[], first?: TransportKind) => {
   let ranked = allowed;
   let preferred: TransportKind | undefined;
   let failed: TransportKind[] = [];
@@ -35,7 +36,7 @@ export const createPlan = (allowed: readonly TransportKind[]) => {
     },
     /** The next to try in this round; undefined when all have failed. */
     next_(now: number): TransportKind | undefined {
-      const order = (preferred ? [preferred, ...ranked] : ranked).filter((kind) => !failed.includes(kind));
+      const order = [preferred ?? first ?? ranked[0]!, ...ranked].filter((kind) => !failed.includes(kind));
       return order.find((kind) => !isDemoted(kind, now)) ?? order[0];
     },
     /** A transport that is better than the one that carries, and not known not to work. */
@@ -44,6 +45,7 @@ export const createPlan = (allowed: readonly TransportKind[]) => {
     },
     failed_(kind: TransportKind) {
       failed.push(kind);
+      if (kind === first) first = undefined;
     },
     restart_() {
       failed = [];

@@ -10,27 +10,23 @@ import type { Binding } from "../session/binding.js";
 import { beginsAfresh, close as makeClose, type Close } from "../session/close.js";
 import { defaults } from "../session/config.js";
 import type { Held } from "../session/outbox.js";
+import type { Saved } from "../session/saved.js";
 import { createSession, type Listener, type Session } from "../session/session.js";
 import type { Carrier, Hooks, Target, Transport } from "../transport/transport.js";
 import type { Events, Lost, Message, Options, Socket, State } from "./api.js";
 import { ThroughlineError } from "./error.js";
-import { watchLife } from "./life.js";
+import type { Parts } from "./parts.js";
 import { createPlan, SHORT_LIFE } from "./plan.js";
 
 /** How long the token and the opening of a transport may take, each. */
 const CONNECT_TIMEOUT = 5_000;
 /** More in one batch gains nothing. */
 const BATCH = 64 << 10;
-/** The first pause before a better transport is tried beside the one that carries, and the longest. */
-const BETTER_AFTER = 10_000;
-const BETTER_AT_MOST = 300_000;
 /** A timer that is so late was held back, or the device slept. */
 const LATE = 2_000;
-/** What a beacon may bear. */
-const BEACON = 60_000;
 
 /** A transport that was introduced to the session. */
-interface Bound extends Binding {
+export interface Bound extends Binding {
   carrier_: Carrier;
   wished_: boolean;
   /** Since when it carries, or did. */
@@ -45,29 +41,31 @@ interface Waiter {
 }
 
 const random = (length: number) =>
-  toBase64(crypto.getRandomValues(new Uint8Array(length)))
-    .replace(/\+/g, "-")
-    .replace(/\//g, "_")
-    .replace(/=/g, "");
+  toBase64(crypto.getRandomValues(new Uint8Array(length))).replace(/\W/g, (char) => ({ "+": "-", "/": "_" })[char] ?? "");
 
 const pack = (body: unknown): [packed: Packed, size: number] => {
   if (body instanceof Uint8Array) return [body.slice(), body.length];
   const text = JSON.stringify(body) as string | undefined;
-  if (text === undefined) throw new TypeError("this is no JSON");
+  if (text === undefined) throw new TypeError("no JSON");
   return [text, toUtf8(text).length];
 };
 const unpack = (packed: Packed): unknown => (typeof packed === "string" ? JSON.parse(packed) : packed);
 
-const errorOf = ([, code, reason]: Close) => new ThroughlineError(code, reason || code);
+const errorOf = ([, code, reason]: Close) => new ThroughlineError(code, reason);
 
 /** Opens a socket over the given transports, best first, in the given encoding. */
-export const openSocket = <In, Out>(url: string, transports: readonly Transport[], codec: Codec, options: Options = {}): Socket<In, Out> => {
-  if (!transports.length) throw new TypeError("transports must name at least one");
+export const openSocket = <In, Out>(url: string, given: readonly (Transport | Parts)[], codec: Codec, options: Options = {}): Socket<In, Out> => {
+  const transports = given.filter((one): one is Transport => !!(one as Transport).open_);
+  const { rules_, page_, renewal_, roaming_, journal_, memory_ } = Object.assign({}, ...given) as Transport & Parts;
+  if (!transports[0]) throw new TypeError("no transports");
   const config = { ...defaults, cautious_: true, ...(options.outbox && { outbox_: options.outbox }) };
-  const plan = createPlan(transports.map(({ kind_ }) => kind_));
   const pauses = createPauses(options.backoff ?? { base: 500, cap: 30_000 });
   const base = new URL(url, globalThis.location?.href).href.replace(/^ws/, "http");
-  const rules = transports.find(({ rules_ }) => rules_)?.rules_;
+
+  const kinds = transports.map(({ kind_ }) => kind_);
+  // Where there is no choice there is nothing to remember.
+  const memory = kinds[1] && memory_?.(new URL(base).origin);
+  const plan = createPlan(kinds, kinds.find((kind) => memory && memory.kind_ === kind));
 
   // Wall-clock time, which goes on while a device sleeps, made never to go back.
   let skew = 0;
@@ -77,7 +75,8 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     if (now < latest) skew += latest - now;
     return (latest = Math.max(now, latest));
   };
-  const begin = (): Session => createSession(config, random(16), random(32), clock(), rules);
+  const begin = (saved: Partial<Saved> = {}): Session =>
+    createSession(config, saved.id_ ?? random(16), saved.key_ ?? random(32), clock(), rules_, saved);
   /** The session, at the time that it is. */
   const current = () => {
     session.tick_(clock());
@@ -86,15 +85,12 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
   const urlOf = () => base + (base.includes("?") ? "&" : "?") + "session=" + session.id_;
   const bounds = () => session.bindings_() as Bound[];
 
-  let session = begin();
+  let session = begin(journal_?.saved_);
   let state: State = { status: "connecting" };
   /** What is being opened: not introduced yet. */
   let dialling: { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> } | undefined;
   let retryTimer: ReturnType<typeof setTimeout> | undefined;
-  let betterTimer: ReturnType<typeof setTimeout> | undefined;
-  let betterAfter = BETTER_AFTER;
   let moveTimer: ReturnType<typeof setTimeout> | undefined;
-  let renewTimer: ReturnType<typeof setTimeout> | undefined;
   let dueTimer: ReturnType<typeof setTimeout> | undefined;
   let dueAt = Infinity;
   let attempts = 0;
@@ -165,7 +161,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
   const accept = (tag: MessageTag, re: number, packed: Packed, size: number, waiter?: Waiter): void => {
     const held = session.send_(tag, re, packed, size);
     if (typeof held === "string") {
-      const error = new ThroughlineError(held, `not sent: ${held.replace(/_/g, " ")}`);
+      const error = new ThroughlineError(held);
       if (!waiter) throw error;
       return waiter.reject_(error);
     }
@@ -185,7 +181,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
   };
   const answerTo = (of: Session, tag: MessageTag, seq: number, body: unknown) => {
     // An answer means something only in the session that asked.
-    if (of !== session) throw new ThroughlineError("lost", "not sent: the session that asked is lost");
+    if (of !== session) throw new ThroughlineError("lost");
     accept(tag, seq, ...pack(body));
   };
 
@@ -257,11 +253,11 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
 
   const fetchToken = async (isFresh: boolean): Promise<unknown> => {
     let timer;
-    const late = new Promise((_, reject) => (timer = setTimeout(reject, CONNECT_TIMEOUT, new Error("it takes too long"))));
+    const late = new Promise((_, reject) => (timer = setTimeout(reject, CONNECT_TIMEOUT, new Error("timeout"))));
     try {
       return await Promise.race([options.token?.(isFresh), late]);
     } catch (cause) {
-      throw new ThroughlineError("token", "the token function failed", { cause });
+      throw new ThroughlineError("token", "", { cause });
     } finally {
       clearTimeout(timer);
     }
@@ -323,14 +319,14 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
         tell((session, mine) => session.detach_(mine, error.code === "malformed" ? "malformed" : "ended"));
       },
     };
-    const timeout = () => fail(new ThroughlineError("no_answer", `${kind} does not open`));
+    const timeout = () => fail(new ThroughlineError("no_answer", kind));
     attempt.timer_ = setTimeout(timeout, CONNECT_TIMEOUT);
     let carrier: Carrier;
     try {
       carrier = attempt.carrier_ = transports.find(({ kind_ }) => kind_ === kind)!.open_(target, hooks);
     } catch (cause) {
       // A browser that forbids it, or has it not.
-      fail(new ThroughlineError("network", `${kind} cannot be opened here`, { cause }));
+      fail(new ThroughlineError("network", kind, { cause }));
     }
   };
 
@@ -342,6 +338,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     const wasCut = state.status === "reconnecting";
     bound.openedAt_ = now;
     if (wished_) plan.prefer_(kind_);
+    else if (memory) memory.note_(kind_);
     plan.rank_(session.offered_());
     plan.carried_(kind_, now);
     newRound();
@@ -350,20 +347,8 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     stopWaiting();
     become({ status: "connected", transport: kind_ });
     if (wasCut && resumed) emit("resumed", kind_);
-    clearTimeout(betterTimer);
-    if (!plan.better_(kind_, now)) betterAfter = BETTER_AFTER;
-    lookForBetter(kind_);
+    better?.(kind_);
   };
-  /** Tries better transports again, at growing intervals, as candidates beside the one that works. */
-  const lookForBetter = (kind: TransportKind) => {
-    betterTimer = setTimeout(() => {
-      const better = plan.better_(kind, clock());
-      if (better && !dialling && !bounds()[1]) void dial(better);
-      lookForBetter(kind);
-    }, betterAfter);
-    betterAfter = Math.min(betterAfter * 2, BETTER_AT_MOST);
-  };
-
   const detached = ({ carrier_, kind_, openedAt_, failure_, retryAfter_ }: Bound, why: string, close?: Close) => {
     carrier_.end_();
     if (openedAt_) {
@@ -378,7 +363,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     }
     const reason = close ? errorOf(close) : (failure_ ?? new ThroughlineError("no_answer", `${kind_}: ${why}`));
     if (!session.carrier_() && !session.isMoving_() && state.status === "connected") {
-      clearTimeout(betterTimer);
+      better?.();
       adrift(reason);
     }
     // Where another is under way, the session attaches it by itself.
@@ -397,24 +382,34 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     if (next && (kind || elsewhere || next !== carrier.kind_)) void dial(next, !!kind);
   };
 
+  /** Nothing of this session is under way any more; and nothing at all. */
+  const stop = () => {
+    stopDialling();
+    clearTimeout(moveTimer);
+    better?.();
+    renewToken?.(0);
+  };
+  const finish = () => {
+    over = true;
+    unwatch?.();
+    stopWaiting();
+    clearTimeout(dueTimer);
+  };
   const ended: Listener["ended_"] = (close, by, undelivered) => {
     settleReceipts();
     const [, code] = close;
     const renews = by === "peer" ? beginsAfresh(code) : by === "timeout" && code === "unknown_session";
     const reason = errorOf(close);
-    stopDialling();
-    for (const timer of [renewTimer, betterTimer, moveTimer]) clearTimeout(timer);
+    stop();
     for (const bound of bounds()) {
       // A push needs the epoch, which only a `welcome` tells.
       const last = bound.kind_ === "websocket" || session.isKnown_() ? session.transmit_(bound) : undefined;
       bound.carrier_.end_(last && batch(bound, last));
     }
     if (renews) return renew(close, reason, undelivered);
-    over = true;
+    finish();
     lose(reason, undelivered, reason);
-    unwatch();
-    stopWaiting();
-    clearTimeout(dueTimer);
+    journal_?.end_();
     if (undelivered[0]) report(reason, undelivered);
     become({ status: "closed", reason });
     deliver();
@@ -455,23 +450,22 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     wake();
   };
 
-  const renewToken = (expires: number) => {
-    clearTimeout(renewTimer);
-    if (!expires || !options.token) return;
+  const renewToken = renewal_?.(() => {
     const of = session;
-    // Longer than a timer can wait is no time to care about.
-    const wait = Math.min(Math.max(expires * 0.75, 100), 2 ** 31 - 1);
-    renewTimer = setTimeout(() => {
-      fetchToken(true).then(
-        (token) => {
-          if (of === session) session.refreshAuth_(token);
-          wake();
-        },
-        // Then the server says `auth_expired` in time.
-        () => undefined,
-      );
-    }, wait);
-  };
+    void fetchToken(true).then(
+      (token) => {
+        if (of === session) session.refreshAuth_(token);
+        wake();
+      },
+      // Then the server says `auth_expired` in time.
+      () => undefined,
+    );
+  });
+  const better = roaming_?.((kind) => {
+    const next = plan.better_(kind, clock());
+    if (next && !dialling && !bounds()[1]) void dial(next);
+    return next;
+  });
 
   const hear = (of: Session, [tag, seq, , body]: MessageFrame) => {
     const message: Message<In, Out> = {
@@ -480,6 +474,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
       reply: (answer) => answerTo(of, "res", seq, answer),
       fail: (code, text) => answerTo(of, "err", seq, { code, message: text }),
     };
+    journal_?.heard_?.(seq, body);
     incoming.push([message, of]);
   };
 
@@ -490,9 +485,9 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     reply_(request, succeeded, body) {
       const waiter = settle(request);
       if (succeeded) waiter?.resolve_(body);
-      else waiter?.reject_(new ThroughlineError("failed", "the request failed", { body }));
+      else waiter?.reject_(new ThroughlineError("failed", "", { body }));
     },
-    auth_: renewToken,
+    auth_: (expires) => options.token && renewToken?.(expires),
     move_({ transport, within_ms }) {
       // Clients that were asked together do not come together.
       clearTimeout(moveTimer);
@@ -543,6 +538,7 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     session.tick_(now);
     if (session.due_() <= now) session.timeout_();
     drain();
+    if (journal_) session.upTo_(journal_.save_(session.state_(), session.queue_(), !!session.carrier_()));
     bounds().slice().forEach(transmit);
     drain();
     if (over) return;
@@ -578,35 +574,31 @@ export const openSocket = <In, Out>(url: string, transports: readonly Transport[
     else current().probe_();
     wake();
   };
-  const unwatch = watchLife({
+  const leave = () => {
+    stop();
+    finish();
+    for (const { carrier_ } of bounds()) carrier_.end_();
+  };
+  const unwatch = page_?.({
+    keeps_: !!journal_,
+    codec_: codec,
+    url_: urlOf,
+    session_: current,
     look_: look,
-    leave_(mayReturn) {
-      const goodbye = makeClose("normal", "the page was left");
-      const bound = session.carrier_() ?? bounds()[0];
-      const frames: Frame[] = [];
-      if (session.isKnown_()) {
-        // What the server may not have yet goes in a beacon: it outlives the page. It knows repeats by their numbers.
-        let size = 0;
-        for (const frame of session.unsaid_()) if ((size += frame[4] * 2) < BEACON) frames.push(frame);
-      }
-      // A page with open connections is not kept.
-      away = true;
-      stopDialling();
-      stopWaiting();
-      if (!mayReturn) current().abort_(goodbye);
-      if (bound && session.isKnown_() && (frames[0] || !mayReturn)) {
-        const batch = [session.push_(bound), ...frames, ...(mayReturn ? [] : [session.end_()!])].map(codec.encode_);
-        navigator.sendBeacon(urlOf(), new Blob([codec.join_(batch) as BlobPart], { type: codec.sends_ }));
-      }
+    away_(now) {
+      away = now;
+      if (now) {
+        stopDialling();
+        stopWaiting();
+      } else wake();
+    },
+    drop_() {
       for (const each of bounds().slice()) session.detach_(each);
       drain();
     },
-    return_() {
-      away = false;
-      wake();
-    },
   });
 
+  journal_?.start_({ wake_: wake, leave_: leave, accept_: accept, report_: report });
   wake();
 
   const sent = (tag: MessageTag, body: Out): Promise<unknown> =>

@@ -22,8 +22,7 @@ export interface NotOurs extends ThroughlineError {
 
 export const notOurs = (response: Response): NotOurs => {
   const { status } = response;
-  const html = /html/.test(mediaOf(response)) ? ", but a web page: sign in to this network, or mend the URL" : "";
-  const error: NotOurs = new ThroughlineError("not_ours", `no answer of throughline${html} (HTTP ${status})`, { status });
+  const error: NotOurs = new ThroughlineError("not_ours", `HTTP ${status} ${mediaOf(response)}`, { status });
   error.retryAfter_ = Number(response.headers.get("retry-after") ?? 0) * 1000;
   return error;
 };

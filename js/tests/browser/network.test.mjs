@@ -203,7 +203,13 @@ test("after close nothing is left to do", async () => {
         const { addEventListener: add, removeEventListener: remove } = target;
         // Those of the library: who drives the browser has some too.
         const ours = /^(online|offline|pagehide|pageshow|visibilitychange|resume)$/;
-        target.addEventListener = (...all) => ((listening += ours.test(all[0])), add.apply(target, all));
+        target.addEventListener = (...all) => {
+          const counts = ours.test(all[0]);
+          listening += counts;
+          // It is removed with others, by a signal.
+          all[2]?.signal?.addEventListener("abort", () => (listening -= counts));
+          return add.apply(target, all);
+        };
         target.removeEventListener = (...all) => ((listening -= ours.test(all[0])), remove.apply(target, all));
       }
     });

@@ -35,11 +35,12 @@ export const serve = async (example, address = "127.0.0.1:0", ...more) => {
 
 /** Serves a blank page with the client, from an origin of its own. */
 export const serveBlank = async () => {
-  const script = readFileSync(`${root}src/server/client.js`);
+  const scripts = { "/client.js": readFileSync(`${root}src/server/client.js`) };
+  for (const name of ["throughline", "durable", "shared"]) scripts[`/${name}.js`] = readFileSync(`${root}js/dist/${name}.js`);
   const server = http.createServer((request, answer) => {
-    const isScript = request.url === "/client.js";
-    answer.setHeader("content-type", isScript ? "text/javascript" : "text/html");
-    answer.end(isScript ? script : "<!doctype html><link rel=icon href=data:,><title>blank</title>");
+    const script = scripts[request.url];
+    answer.setHeader("content-type", script ? "text/javascript" : "text/html");
+    answer.end(script ?? "<!doctype html><link rel=icon href=data:,><title>blank</title>");
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -162,7 +163,8 @@ export const shows = async (page, expected) => {
 export const openEcho = (page, url, options = {}) =>
   page.evaluate(
     async ([script, url, options]) => {
-      const { connect } = await import(script);
+      const { binary, connect } = await import(script);
+      if (options.encoding) options.encoding = options.encoding === "binary" ? binary : undefined;
       window.heard = [];
       window.states = [];
       window.losses = [];

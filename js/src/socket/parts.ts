@@ -1,0 +1,33 @@
+/** What a socket can do without, so that a bundler can leave it out. `connect` has it all. */
+
+import type { Codec, TransportKind } from "../frame/frame.js";
+import type { Journal } from "../session/saved.js";
+import type { Session } from "../session/session.js";
+
+/** What the page's part needs of a socket. */
+export interface PageInner {
+  readonly codec_: Codec;
+  /** The session is kept, and outlives the page. */
+  readonly keeps_: boolean;
+  url_(): string;
+  /** The session, at the time that it is. */
+  session_(): Session;
+  /** Looks whether the path lives, or tries to find one at once. */
+  look_(): void;
+  /** Stops dialling, or goes on. */
+  away_(now: boolean): void;
+  /** Lets all transports go. */
+  drop_(): void;
+}
+
+export interface Parts {
+  /** What worked for an origin another time, if that is known; and a way to note it. */
+  readonly memory_?: (origin: string) => { readonly kind_: TransportKind | undefined; note_(kind: TransportKind): void };
+  readonly journal_?: Journal;
+  /** Watches the page's life, until the returned function is called. */
+  readonly page_?: (inner: PageInner) => () => void;
+  /** Calls back before a token runs out that is good for so long; with 0 it does not. */
+  readonly renewal_?: (renew: () => void) => (expires: number) => void;
+  /** Tries better transports beside the one that carries, until it is told of none; `seek` says whether there is one. */
+  readonly roaming_?: (seek: (kind: TransportKind) => unknown) => (kind?: TransportKind) => void;
+}
