@@ -64,7 +64,7 @@ export const durable = async (name = "throughline"): Promise<Part> => {
   }
 
   const journal: Journal = {
-    saved_: savedOf(meta?.[0], queue),
+    saved_: savedOf(meta?.[0], queue, true),
     start_(handle) {
       wake = handle.wake_;
       strand(meta?.[0], queue, handle);

@@ -66,9 +66,9 @@ if (!isMainThread) {
     console.log(`${seeds} seeds from ${first} in ${((Date.now() - begin) / 1000).toFixed(1)} s: ${JSON.stringify(sum)}`);
     for (const { failed } of outcomes) assert.ok(!failed, `seed ${failed?.seed}: ${failed?.text}; SEED=n shows one`);
     if (seeds >= 500) {
-      const { restarts, jumps, duels, crowds, probes, disorders, ...counts } = sum;
+      const { restarts, jumps, duels, crowds, probes, disorders, reloads, ...counts } = sum;
       for (const [name, count] of Object.entries(counts)) assert.ok(count > 100, name);
-      assert.ok(Math.min(restarts, jumps, duels, crowds, probes, disorders) > 0);
+      assert.ok(Math.min(restarts, jumps, duels, crowds, probes, disorders, reloads) > 0);
     }
   });
 }

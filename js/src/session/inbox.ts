@@ -4,12 +4,12 @@ import { limits, type Window } from "../frame/frame.js";
 
 export type Inbox = ReturnType<typeof createInbox>;
 
-/** `capacity` is what is taken at most: the window, or more where the peer cannot know it yet. */
-export const createInbox = (window: Window, capacity = window, start = -1) => {
-  let received = Math.max(start, 0);
+/**
+ * `capacity` is what is taken at most: the window, or more where the peer cannot know it yet. `received` is what a session
+ * that is brought back had received; `vague` if perhaps more than was noted: then the first message shows it.
+ */
+export const createInbox = (window: Window, capacity = window, received = 0, vague = false) => {
   let taken = received;
-  /** Of a session that was brought back: perhaps more was received than was noted. */
-  let vague = start >= 0;
   /** What was received and not taken: its size, and whether it takes itself. */
   const untaken: (readonly [size: number, takesItself: boolean])[] = [];
   let held = 0;

@@ -82,7 +82,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   let current = 0;
   let highest = saved.highest_ ?? 0;
   const outbox = createOutbox(config.early_, saved.acked_, saved.queue_);
-  const inbox = createInbox(config.window_, undefined, saved.received_);
+  const inbox = createInbox(config.window_, undefined, saved.received_, saved.vague_);
   /** Requests that were numbered, and how many were accepted, that have no answer. */
   const requests = new Map<number, Held>();
   let openRequests = 0;

@@ -6,6 +6,8 @@ import { close as makeClose, type Close } from "../../src/session/close.js";
 import { type Config, defaults } from "../../src/session/config.js";
 import type { Binding } from "../../src/session/binding.js";
 import { httpRules } from "../../src/session/http.js";
+import type { Held } from "../../src/session/outbox.js";
+import { savedOf } from "../../src/session/saved.js";
 import { createSession, type Listener, type Session } from "../../src/session/session.js";
 import { serverDefaults, type ServerConfig, ServerSession } from "../session/server.js";
 import { body, type Ledger, type Role } from "./ledger.js";
@@ -23,6 +25,8 @@ interface Handle {
 
 /** Sends, takes slowly, answers requests. */
 export class App {
+  /** An application that may be reloaded asks nothing: the answer would find nobody. */
+  asks = true;
   private untaken = 0;
   private toAnswer: [seq: number, count: number][] = [];
   constructor(
@@ -55,7 +59,7 @@ export class App {
   turn(handle: Handle, sends: number): void {
     const { rng, faulty } = this.net;
     if (handle.isOpen()) {
-      for (; sends > 0; sends--) this.send(handle, rng.chance(200) ? "req" : "msg", 0, 0);
+      for (; sends > 0; sends--) this.send(handle, rng.chance(200) && this.asks ? "req" : "msg", 0, 0);
     }
     this.take(handle, this.eager || !faulty ? Infinity : rng.below(4));
     while (handle.isOpen() && this.toAnswer.length && (!faulty || rng.chance(600))) {
@@ -63,6 +67,10 @@ export class App {
       const tag = rng.chance(200) ? "err" : "res";
       if (rng.chance(900)) this.send(handle, tag, seq, count);
     }
+  }
+  /** The page is another, and has heard all that the one before it heard. */
+  reload(): void {
+    this.untaken = 0;
   }
   take(handle: Handle, most: number): void {
     const count = Math.min(this.untaken, most);
@@ -142,6 +150,7 @@ export class Client {
   /** Given up, and still bringing frames: a driver that is slow to drop them. */
   private stale: Line[] = [];
   private readonly hearsStale: boolean;
+  private readonly reloads: boolean;
   private redialling = false;
   private readonly kinds: readonly TransportKind[];
   private readonly handle: Handle = {
@@ -155,6 +164,7 @@ export class Client {
     private readonly net: Network,
     private readonly ledger: Ledger,
   ) {
+    this.reloads = net.rng.chance(200);
     this.begin();
     this.kinds = net.rng.below(4) ? KINDS : [net.rng.pick(KINDS)];
     this.hearsStale = net.rng.chance(300);
@@ -165,6 +175,23 @@ export class Client {
     this.key = net.rng.word(43);
     this.session = createSession(this.config, id, this.key, net.now, httpRules);
     this.app = new App(ledger.open("client", id, 0), net.rng.chance(300), net, ledger);
+    this.app.asks = !this.reloads;
+  }
+  /** Another page, or tab, goes on with the session from what was kept of it. */
+  reload(): void {
+    const { session, net } = this;
+    const saved = savedOf(session.state_(), session.queue_().map((held): Held => [...held]));
+    if (!this.reloads || !saved || !session.isOpen_()) return;
+    net.log(() => `client ${this.app.who} is reloaded`);
+    this.ledger.totals.reloads++;
+    for (const { link } of this.lines) {
+      if (net.rng.chance(700)) net.hurt(link);
+    }
+    this.lines = [];
+    this.stale = [];
+    this.session = createSession(this.config, saved.id_, saved.key_, net.now, httpRules, saved);
+    this.app.reload();
+    this.pump();
   }
 
   dial(candidate: boolean): void {

@@ -44,6 +44,7 @@ export const totals = () => ({
   crowds: 0,
   probes: 0,
   disorders: 0,
+  reloads: 0,
 });
 export type Totals = ReturnType<typeof totals>;
 

@@ -202,7 +202,8 @@ export class World {
     else if (die < 88) {
       client.session.refreshAuth_("fresh");
       client.pump();
-    } else if (die < 91) server.forge(client.session.id_);
+    } else if (die < 90) client.reload();
+    else if (die < 91) server.forge(client.session.id_);
     else if (die < 95) {
       // A look before the time, on both ends.
       client.fire();
