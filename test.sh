@@ -50,7 +50,7 @@ lints() {
 
 # Helpers of integration tests, examples and benches may unwrap: whoever reads the panic wrote them.
 lints_of_tests() {
-    cargo clippy --quiet --all-targets -- \
+    cargo clippy --quiet --all-targets --features testing -- \
         -D warnings -A unreachable_pub -A clippy::unwrap_used -A clippy::expect_used -A clippy::panic
 }
 
@@ -66,7 +66,7 @@ core_has_no_runtime() {
 }
 
 docs() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features testing
 }
 
 # In the profile of the other tests: their build is there already, and it checks arithmetic for overflow.
@@ -100,6 +100,7 @@ step "lints: core" lints --no-default-features
 step "lints: socket" lints --no-default-features --features socket
 step "lints: server" lints --no-default-features --features server
 step "lints: client" lints --no-default-features --features client
+step "lints: testing" lints --no-default-features --features testing
 step "core without a runtime" core_has_no_runtime
 step "documentation" docs
 step "fuzz targets build" cargo +nightly fuzz build
@@ -110,7 +111,7 @@ for target in $targets; do
 done
 step "simulation: $seeds schedules" simulation
 step "interleavings of the hand-over to a driver" interleavings
-step "tests" cargo test --no-fail-fast
+step "tests" cargo test --no-fail-fast --features testing
 step "browser client: tools" js/test.sh tools
 step "browser client: types" js/test.sh types
 step "browser client: what the service serves is built from js/" js/test.sh served

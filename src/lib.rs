@@ -22,7 +22,8 @@
 //! # Features
 //!
 //! `server` and `client` are on by default and bring `socket`, which is what both share. Without any of them the crate
-//! is its core: [`frame`] and [`session`], without I/O or a runtime.
+//! is its core: [`frame`] and [`session`], without I/O or a runtime. `testing` adds a rough network in a box, for the tests
+//! of what is built on this.
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -38,6 +39,8 @@ pub mod session;
     expect(dead_code, reason = "each side uses its own part of what drives sockets")
 )]
 pub mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "socket")]
 pub mod transport;
 
