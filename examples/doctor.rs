@@ -1,0 +1,403 @@
+//! What to run when it does not work from the office.
+//!
+//! ```text
+//! doctor serve ADDR N SECS
+//! doctor call URL TRANSPORT N SECS [--report] [--proxy URL] [--ca FILE]
+//! ```
+//!
+//! TRANSPORT is `auto`, `websocket`, `sse` or `long-polling`. Each end sends N numbered messages, `{"n":0}` and on,
+//! spread over SECS with a silence of 6 s in the middle; the server answers each with `{"n":…,"i":…}`, where `i` counts
+//! arrivals from 0. The caller prints a JSON object per line:
+//!
+//! ```text
+//! {"ev":"open","transport":"sse"}    the session is usable, or usable again
+//! {"ev":"down","n":0}                a message of the server's
+//! {"ev":"up","n":0,"i":0}            an answer of the server's: message n was the i-th to arrive
+//! {"ev":"error","code":"…"}          at most once: why it is over
+//! {"ev":"end"}                       nothing comes behind this
+//! ```
+//!
+//! With `--report` it tries each transport by itself first, and tells people instead: what was tried, how it went, what
+//! was settled on, and what an administrator could change. It exits with 0 when every message came through.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
+use throughline::session::Config;
+use throughline::socket::RecvError;
+use throughline::{Body, Client, CloseCode, ConnectError, Hub, Sender, Server, Socket, State, TransportKind};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until, timeout};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+const USAGE: &str = "usage: doctor serve ADDR N SECS\n       \
+                     doctor call URL auto|websocket|sse|long-polling N SECS [--report] [--proxy URL] [--ca FILE]";
+
+/// The silence in the middle: longer than the short idle limits of boxes on the way.
+const SILENCE: Duration = Duration::from_secs(6);
+
+/// How long the first connection may take, and a session without transport or progress later.
+const CONNECT_WITHIN: Duration = Duration::from_secs(9);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a transport may take to its welcome: so that all three have their turn in time.
+const WELCOME_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a transport that is tried by itself may take.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// What goes over the wire, and in answers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Numbered {
+    n: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    i: Option<u64>,
+}
+
+/// What the caller prints.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "ev", rename_all = "lowercase")]
+enum Line {
+    Open { transport: TransportKind },
+    Down { n: u64 },
+    Up { n: u64, i: u64 },
+    Error { code: String },
+    End,
+}
+
+/// Why a call is over before its time: a word for programs, a sentence for people.
+struct Failure {
+    code: String,
+    reason: String,
+}
+
+impl Failure {
+    fn new(code: impl Into<String>, reason: impl ToString) -> Self {
+        Self { code: code.into(), reason: reason.to_string() }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let code = match &error {
+            ConnectError::InvalidUrl { .. } => "invalid_url",
+            ConnectError::NeedsTls => "tls_unsupported",
+            ConnectError::Unreachable { .. } => "unreachable",
+            ConnectError::Refused(close) => close.code.as_str(),
+            _ => "internal_error",
+        };
+        Self::new(code, &error)
+    }
+}
+
+/// How much is sent, and when.
+#[derive(Clone, Copy)]
+struct Dose {
+    count: u64,
+    spread: Duration,
+}
+
+impl Dose {
+    /// Sends the numbered messages, each in its time.
+    async fn send(self, sender: &Sender) {
+        let begun = Instant::now();
+        let busy = self.spread.saturating_sub(SILENCE);
+        for n in 0..self.count {
+            let silence = if n > 0 && n >= self.count / 2 { SILENCE } else { Duration::ZERO };
+            sleep_until(begun + busy.mul_f64(n as f64 / self.count as f64) + silence).await;
+            let Ok(body) = Body::json(&Numbered { n, i: None }) else { return };
+            if sender.send(body).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The server's end of a session.
+async fn examine(mut socket: Socket, dose: Dose) {
+    let sender = socket.sender();
+    let answering = async {
+        let mut i = 0;
+        while let Ok(message) = socket.recv().await {
+            let Ok(Numbered { n, .. }) = message.body.to() else { continue };
+            let Ok(body) = Body::json(&Numbered { n, i: Some(i) }) else { return };
+            i += 1;
+            if socket.send(body).await.is_err() {
+                return;
+            }
+        }
+    };
+    let sending = async {
+        dose.send(&sender).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = answering => {}
+        () = sending => {}
+    }
+}
+
+async fn serve(address: &str, dose: Dose) -> Result<(), BoxError> {
+    let live = Server::builder().serve(move |socket: Socket, _: Hub| examine(socket, dose))?;
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}/", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let service = live.service();
+        tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            let connection = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            // Whoever goes away is no matter of the doctor's.
+            let _ = connection.with_upgrades().await;
+        });
+    }
+}
+
+/// What the command line asks of a caller.
+struct Call {
+    url: String,
+    transports: Vec<TransportKind>,
+    dose: Dose,
+    report: bool,
+    unsupported: Option<&'static str>,
+}
+
+impl Call {
+    fn parse(args: &[String]) -> Result<Self, BoxError> {
+        let (mut given, mut report, mut unsupported) = (Vec::new(), false, None);
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--report" => report = true,
+                "--proxy" => unsupported = args.next().map(|_| "proxy_unsupported"),
+                "--ca" => unsupported = args.next().map(|_| "tls_unsupported"),
+                option if option.starts_with("--") => return Err(USAGE.into()),
+                value => given.push(value),
+            }
+        }
+        let [url, transport, count, seconds] = given[..] else { return Err(USAGE.into()) };
+        let transports = match transport {
+            "auto" => TransportKind::ALL.to_vec(),
+            kind => vec![kind.parse()?],
+        };
+        Ok(Self { url: url.to_owned(), transports, dose: dose(count, seconds)?, report, unsupported })
+    }
+
+    fn start(&self, transports: &[TransportKind]) -> Result<Socket, Failure> {
+        if let Some(code) = self.unsupported {
+            return Err(Failure::new(code, "this version of the client can do neither proxies nor TLS"));
+        }
+        let mut session = Config::default();
+        session.welcome_within = WELCOME_WITHIN;
+        Ok(Client::builder(self.url.as_str()).transports(transports.to_vec()).session(session).start()?)
+    }
+
+    /// The whole conversation; each event goes to `tell`.
+    async fn talk(&self, mut tell: impl FnMut(Line)) -> Result<(), Failure> {
+        let mut socket = self.start(&self.transports)?;
+        let (transport, sender) = (opened(&socket, CONNECT_WITHIN).await?, socket.sender());
+        tell(Line::Open { transport });
+        let dose = self.dose;
+        let _sending = tokio::spawn(async move { dose.send(&sender).await });
+        let mut watch = socket.watch();
+        watch.state();
+        let (mut downs, mut ups) = (BTreeSet::new(), BTreeSet::new());
+        while downs.len() as u64 + (ups.len() as u64) < 2 * dose.count {
+            let received = tokio::select! {
+                biased;
+                state = watch.changed() => {
+                    if let State::Connected { transport } = state {
+                        tell(Line::Open { transport });
+                    }
+                    continue;
+                }
+                received = timeout(PATIENCE, socket.recv()) => received,
+            };
+            let message = match received {
+                Ok(Ok(message)) => message,
+                Ok(Err(RecvError::Lost(ended) | RecvError::Ended(ended))) => {
+                    return Err(Failure::new(ended.close.code.as_str(), &ended.close));
+                }
+                Ok(Err(error)) => return Err(Failure::new("internal_error", error)),
+                Err(_) => return Err(Failure::new("timed_out", "nothing came for a minute")),
+            };
+            match message.body.to() {
+                Ok(Numbered { n, i: Some(i) }) => {
+                    tell(Line::Up { n, i });
+                    ups.insert(n);
+                }
+                Ok(Numbered { n, i: None }) => {
+                    tell(Line::Down { n });
+                    downs.insert(n);
+                }
+                Err(error) => return Err(Failure::new("protocol_error", error)),
+            }
+        }
+        socket.close(CloseCode::Normal, "all came through");
+        // The server may be out of reach by now; what matters has come.
+        let _ = timeout(TRIAL, socket.closed()).await;
+        Ok(())
+    }
+
+    /// One transport by itself: how long until it was open, and a round trip on it.
+    async fn try_one(&self, kind: TransportKind) -> Result<(Duration, Duration), Failure> {
+        let begun = Instant::now();
+        let mut socket = self.start(&[kind])?;
+        opened(&socket, TRIAL).await?;
+        let (open, sent) = (begun.elapsed(), Instant::now());
+        let echoed = async {
+            let body =
+                Body::json(&Numbered { n: 0, i: None }).map_err(|e| Failure::new("internal_error", e))?;
+            socket.send(body).await.map_err(|error| Failure::new("lost", error))?;
+            loop {
+                let message = socket.recv().await.map_err(|error| Failure::new("lost", error))?;
+                if message.body.to().is_ok_and(|Numbered { i, .. }| i.is_some()) {
+                    return Ok::<_, Failure>(sent.elapsed());
+                }
+            }
+        };
+        match timeout(TRIAL, echoed).await {
+            Ok(echoed) => Ok((open, echoed?)),
+            Err(_) => Err(Failure::new("timed_out", "it opened, and a message was not answered in time")),
+        }
+    }
+
+    async fn report(&self) -> bool {
+        println!("{}\n", self.url);
+        let mut works = Vec::new();
+        for &kind in &self.transports {
+            match self.try_one(kind).await {
+                Ok((open, echo)) => {
+                    println!(
+                        "{kind:<13} works: open after {} ms, a message and its answer took {} ms",
+                        open.as_millis(),
+                        echo.as_millis()
+                    );
+                    works.push(kind);
+                }
+                Err(failure) => println!("{kind:<13} does not: {}", failure.reason),
+            }
+        }
+        let (begun, mut counts, mut opens) = (Instant::now(), [0_u64; 2], Vec::new());
+        let ended = self
+            .talk(|line| match line {
+                Line::Open { transport } => opens.push((transport, begun.elapsed())),
+                Line::Down { .. } => counts[0] += 1,
+                Line::Up { .. } => counts[1] += 1,
+                Line::Error { .. } | Line::End => {}
+            })
+            .await;
+        println!();
+        for (kind, after) in &opens {
+            println!("after {:>6} ms  the session was carried by {kind}", after.as_millis());
+        }
+        println!(
+            "{} of {count} messages came down, {} of {count} were answered",
+            counts[0],
+            counts[1],
+            count = self.dose.count
+        );
+        if let Err(failure) = &ended {
+            println!("it ended early: {} ({})", failure.reason, failure.code);
+        }
+        println!("\n{}", advice(&self.transports, &works, opens.len()));
+        ended.is_ok()
+    }
+}
+
+/// What an administrator could change.
+fn advice(tried: &[TransportKind], works: &[TransportKind], opens: usize) -> &'static str {
+    use TransportKind::{LongPolling, Sse, WebSocket};
+    let fails = |kind| tried.contains(&kind) && !works.contains(&kind);
+    if works.is_empty() {
+        "Nothing gets through. Is the address right, does the server run, does the network want a login or a proxy?"
+    } else if fails(LongPolling) {
+        "Plain POST requests fail where others pass: look for a filter of methods, or of bodies, on the way."
+    } else if fails(WebSocket) && fails(Sse) {
+        "Only long-polling passes. A proxy drops `Upgrade` and holds responses back: forward the headers Upgrade and \
+         Connection (nginx: proxy_http_version 1.1, proxy_set_header), and turn response buffering off for this URL."
+    } else if fails(WebSocket) {
+        "WebSockets are stopped: whoever runs the proxy can forward the headers Upgrade and Connection for this URL."
+    } else if fails(Sse) {
+        "Streams are held back: turn response buffering (and compression) off for this URL."
+    } else if opens > 1 {
+        "All works, but connections are cut: look for idle and total time limits under half a minute on the way."
+    } else {
+        "All works. There is nothing to change."
+    }
+}
+
+/// Waits until a transport carries the session; says why none does otherwise.
+async fn opened(socket: &Socket, within: Duration) -> Result<TransportKind, Failure> {
+    let mut watch = socket.watch();
+    let mut last: Arc<str> = "nothing answered".into();
+    let opening = async {
+        let mut state = watch.state();
+        loop {
+            match state {
+                State::Connected { transport } => return Ok(transport),
+                State::Closed { close } => return Err(Failure::new(close.code.as_str(), &close)),
+                State::Reconnecting { reason, .. } => last = reason,
+                _ => {}
+            }
+            state = watch.changed().await;
+        }
+    };
+    match timeout(within, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(Failure::new("unreachable", last)),
+    }
+}
+
+/// Prints a line at once, for whoever reads along.
+fn print(line: &Line) {
+    let mut out = std::io::stdout().lock();
+    // Nobody may be listening any more.
+    let _ = serde_json::to_writer(&mut out, line).map(|()| writeln!(out).and_then(|()| out.flush()));
+}
+
+fn dose(count: &str, seconds: &str) -> Result<Dose, BoxError> {
+    Ok(Dose { count: count.parse()?, spread: Duration::try_from_secs_f64(seconds.parse()?)? })
+}
+
+async fn run(args: &[String]) -> Result<bool, BoxError> {
+    match args {
+        [what, address, count, seconds] if what == "serve" => {
+            serve(address, dose(count, seconds)?).await.map(|()| true)
+        }
+        [what, call @ ..] if what == "call" => {
+            let call = Call::parse(call)?;
+            if call.report {
+                return Ok(call.report().await);
+            }
+            let ended = call.talk(|line| print(&line)).await;
+            if let Err(failure) = &ended {
+                print(&Line::Error { code: failure.code.clone() });
+            }
+            print(&Line::End);
+            Ok(ended.is_ok())
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
