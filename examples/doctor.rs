@@ -29,7 +29,6 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
-use throughline::session::Config;
 use throughline::socket::RecvError;
 use throughline::{Body, Client, CloseCode, ConnectError, Hub, Sender, Server, Socket, State, TransportKind};
 use tokio::net::TcpListener;
@@ -46,9 +45,6 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// How long the first connection may take, and a session without transport or progress later.
 const CONNECT_WITHIN: Duration = Duration::from_secs(9);
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long a transport may take to its welcome: so that all three have their turn in time.
-const WELCOME_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a transport that is tried by itself may take.
 const TRIAL: Duration = Duration::from_secs(5);
@@ -195,9 +191,7 @@ impl Call {
         if let Some(code) = self.unsupported {
             return Err(Failure::new(code, "this version of the client can do neither proxies nor TLS"));
         }
-        let mut session = Config::default();
-        session.welcome_within = WELCOME_WITHIN;
-        Ok(Client::builder(self.url.as_str()).transports(transports.to_vec()).session(session).start()?)
+        Ok(Client::builder(self.url.as_str()).transports(transports.to_vec()).start()?)
     }
 
     /// The whole conversation; each event goes to `tell`.

@@ -296,3 +296,38 @@ async fn rules_that_come_later_meet_sessions_that_are_carried() {
         assert_eq!(house.runs(), 1);
     }
 }
+
+/// With patience without an end only a second transport beside the first can help.
+#[tokio::test]
+async fn what_opens_and_is_silent_gets_company_and_the_first_welcome_wins() {
+    for (rules, wanted) in [
+        (vec![Rule::CarryNothing], Sse),
+        (vec![Rule::OneWay(Direction::Up)], Sse),
+        (vec![Rule::OneWay(Direction::Down)], Sse),
+        (vec![Rule::CarryNothing, Rule::HoldBody { bytes: None, head: false }], LongPolling),
+        (vec![REFUSED, Rule::HoldBody { bytes: None, head: true }], LongPolling),
+    ] {
+        let mut setup = Setup::new(Lane { kind: WebSocket, encoding: Encoding::Json });
+        setup.transports = ALL.to_vec();
+        setup.client.welcome_within = Duration::from_secs(86_400);
+        let mut house = House::new(setup.server.clone()).await;
+        let network = Rough::to(house.served.address).await.unwrap();
+        network.replace(rules.clone());
+        let mut client = setup.client(network.url("/live")).start().unwrap();
+        let through = async {
+            // Behind the hello that is lost.
+            client.send(small(0)).await.unwrap();
+            let mut server = house.socket().await;
+            let (up, down) = (client.sender(), server.sender());
+            tokio::join!(
+                send_all(&up, (1..ROUND).map(small)),
+                send_all(&down, (0..ROUND).map(small)),
+                recv_all("server", &mut server, (0..ROUND).map(small)),
+            );
+            recv_all("client", &mut client, (0..ROUND).map(small)).await;
+            assert_eq!(connected(&client).await, wanted, "{rules:?}");
+        };
+        within(PATIENCE, &format!("{rules:?}"), through).await;
+        assert_eq!(house.runs(), 1, "{rules:?}: the handler ran once");
+    }
+}

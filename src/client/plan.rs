@@ -75,6 +75,13 @@ impl Plan {
         order().filter(open).find(|kind| !self.is_demoted(*kind, now)).or_else(|| order().find(open))
     }
 
+    /// The next to try in this round beside those that are under way.
+    pub(super) fn next_beside(&self, under_way: &[TransportKind], now: Instant) -> Option<TransportKind> {
+        let open = |kind: &TransportKind| !self.failed.contains(kind) && !under_way.contains(kind);
+        let order = || self.ranked.iter().copied().filter(open);
+        order().find(|kind| !self.is_demoted(*kind, now)).or_else(|| order().next())
+    }
+
     /// Notes that a transport failed, for reasons of its own, in this round.
     pub(super) fn failed(&mut self, kind: TransportKind) {
         if !self.failed.contains(&kind) {
@@ -158,6 +165,15 @@ mod tests {
         let (mut plan, now) = all();
         assert_eq!(round(&mut plan, now), [WebSocket, Sse, LongPolling]);
         assert_eq!(plan.next(now), Some(WebSocket));
+    }
+
+    #[test]
+    fn beside_what_is_under_way_the_next_best_is_tried() {
+        let (mut plan, now) = all();
+        assert_eq!(plan.next_beside(&[WebSocket], now), Some(Sse));
+        plan.failed(Sse);
+        assert_eq!(plan.next_beside(&[WebSocket], now), Some(LongPolling));
+        assert_eq!(plan.next_beside(&[WebSocket, LongPolling], now), None);
     }
 
     #[test]

@@ -123,6 +123,15 @@ impl Session {
         Some(attachment)
     }
 
+    /// Gives a candidate up, unless it is attached or about to be.
+    pub fn withdraw(&mut self, now: Instant, attachment: Attachment) {
+        self.tick(now);
+        let spare = |b: &Binding| b.candidate && matches!(b.stage, Stage::Greeting | Stage::Introduced);
+        if self.binding(attachment).is_some_and(spare) {
+            self.detach(attachment, DetachReason::Superseded, None);
+        }
+    }
+
     /// Sends a fresh token: now if something carries the session, and in every later `hello`.
     pub fn refresh_auth(&mut self, token: Json) {
         let due = self.was_attached;

@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Waiting { reason: Arc<str>, retry_at: Option<std::time::Instant> },
     /// The application asks for another transport.
     Move(Move),
+    /// Client: give a candidate up, unless it is attached or about to be.
+    Withdraw(Attachment),
     /// Cut all transports, as a dead network would.
     Cut,
     /// End at once.
@@ -106,6 +108,7 @@ impl std::fmt::Debug for Command {
             Self::RefreshAuth(_) => "RefreshAuth",
             Self::Waiting { .. } => "Waiting",
             Self::Move(_) => "Move",
+            Self::Withdraw(_) => "Withdraw",
             Self::Cut => "Cut",
             Self::Abort(_) => "Abort",
         })

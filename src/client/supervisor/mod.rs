@@ -6,11 +6,12 @@
 
 mod aftermath;
 mod moving;
+mod racing;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -65,6 +66,10 @@ pub(super) struct ClientSupervisor {
     /// What the session has, the carrier included.
     bound: Vec<Bound>,
     carrier: Option<Attachment>,
+    /// When the next transport is dialled beside those that are not welcomed yet.
+    race: Option<Pin<Box<Sleep>>>,
+    /// Candidates that another was quicker than.
+    losers: Vec<Attachment>,
     /// A move that was asked for and has not begun.
     moving: Option<Moving>,
     token: TokenState,
@@ -78,12 +83,14 @@ pub(super) struct ClientSupervisor {
     waker: Option<Waker>,
 }
 
-/// What is being done for the session. At most one transport is dialled at a time.
+/// What is being done for the session. At most one transport is dialled at a time; those that are open and not
+/// welcomed yet may be several.
 enum Step {
     /// Nothing: what is bound carries it or will; where nothing is bound the next dial is due.
     Rest,
     Dialling {
         target: Target,
+        began: Instant,
         dial: Pin<Box<dyn Future<Output = Result<Dialled, DialError>> + Send>>,
     },
     /// The driver has the transport; its number comes.
@@ -144,6 +151,8 @@ impl ClientSupervisor {
             step: Step::Rest,
             bound: Vec::new(),
             carrier: None,
+            race: None,
+            losers: Vec::new(),
             moving: None,
             token: TokenState::Usual,
             renewal: Renewal::default(),
@@ -167,7 +176,7 @@ impl ClientSupervisor {
         let (dialer, session) = (Arc::clone(&self.dialer), self.session);
         tracing::debug!(%session, transport = %target.kind, "dialling");
         let dial = Box::pin(async move { dialer.dial(target.kind, session, freshness).await });
-        self.step = Step::Dialling { target, dial };
+        self.step = Step::Dialling { target, began: now(), dial };
     }
 
     fn dial_next(&mut self) {
@@ -181,9 +190,15 @@ impl ClientSupervisor {
         }
     }
 
-    fn dialled(&mut self, target: Target, dialled: Result<Dialled, DialError>) -> Option<Command> {
+    fn dialled(
+        &mut self,
+        target: Target,
+        took: Duration,
+        dialled: Result<Dialled, DialError>,
+    ) -> Option<Command> {
         match dialled {
             Ok(Dialled { transport, auth }) => {
+                self.race_after(took);
                 // What is bound goes on carrying, or is about to.
                 let intent = if self.bound.is_empty() { Intent::Attach } else { Intent::Candidate };
                 self.step = Step::Introducing(target);
@@ -194,6 +209,8 @@ impl ClientSupervisor {
                 self.step = Step::Rest;
                 if self.bound.is_empty() {
                     self.failed(target.kind, error);
+                } else {
+                    self.fell_out(target.kind);
                 }
                 None
             }
@@ -214,6 +231,7 @@ impl ClientSupervisor {
 
     fn attached(&mut self, attachment: Attachment, kind: TransportKind, offered: &[TransportKind]) {
         let now = now();
+        self.win(attachment);
         self.carrier = Some(attachment);
         self.plan.rank(offered);
         if let Some(bound) = self.bound.iter_mut().find(|bound| bound.attachment == attachment) {
@@ -240,6 +258,9 @@ impl ClientSupervisor {
         self.reckon(&bound, reason);
         // Where another is under way, the session attaches it by itself.
         if !self.bound.is_empty() || !matches!(self.step, Step::Rest) {
+            if bound.opened_at.is_none() && *reason != DetachReason::Superseded {
+                self.fell_out(bound.target.kind);
+            }
             return;
         }
         let text = match &bound.failure {
@@ -316,7 +337,11 @@ impl Supervisor for ClientSupervisor {
             if let Poll::Ready(token) = self.renewal.poll(cx, &self.dialer, self.session) {
                 return Poll::Ready(Command::RefreshAuth(token));
             }
+            if let Some(loser) = self.losers.pop() {
+                return Poll::Ready(Command::Withdraw(loser));
+            }
             self.poll_moving(cx);
+            self.poll_race(cx);
             match &mut self.step {
                 Step::Rest if self.bound.is_empty() => self.dial_next(),
                 Step::Rest | Step::Introducing(_) | Step::Over => return Poll::Pending,
@@ -326,10 +351,11 @@ impl Supervisor for ClientSupervisor {
                     self.step = Step::Rest;
                     self.report = Some(Command::Waiting { reason, retry_at: None });
                 }
-                Step::Dialling { target, dial } => {
-                    let target = *target;
+                Step::Dialling { target, began, dial } => {
+                    let (target, began) = (*target, *began);
                     let dialled = ready!(dial.as_mut().poll(cx));
-                    if let Some(command) = self.dialled(target, dialled) {
+                    let took = now().saturating_duration_since(began);
+                    if let Some(command) = self.dialled(target, took, dialled) {
                         return Poll::Ready(command);
                     }
                 }

@@ -81,7 +81,7 @@ impl ClientSupervisor {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::task::Waker;
 
@@ -103,8 +103,8 @@ mod tests {
         assert_eq!(delay(Duration::MAX, u64::MAX), MAX_WITHIN / 2);
     }
 
-    /// The supervisor of a session that a WebSocket carries.
-    fn carried() -> ClientSupervisor {
+    /// The supervisor of a session that has no transport yet.
+    pub(in crate::client::supervisor) fn fresh() -> ClientSupervisor {
         let dialer = Dialer {
             base: "http://localhost/live".parse().unwrap(),
             headers: http::HeaderMap::new(),
@@ -117,7 +117,12 @@ mod tests {
         let means =
             Means { dialer, config: Arc::default(), plan, backoff: Backoff::default(), max_attempts: None };
         let first = tokio::sync::oneshot::channel().0;
-        let mut supervisor = ClientSupervisor::new(means, SessionId::from_bytes([1; 16]), first);
+        ClientSupervisor::new(means, SessionId::from_bytes([1; 16]), first)
+    }
+
+    /// The supervisor of a session that a WebSocket carries.
+    fn carried() -> ClientSupervisor {
+        let mut supervisor = fresh();
         carry(&mut supervisor, Attachment::FIRST);
         supervisor
     }

@@ -64,6 +64,21 @@ fn on_long_polling_the_first_poll_attaches() {
 }
 
 #[test]
+fn a_candidate_can_be_withdrawn_until_it_attaches() {
+    let mut ends = Ends::met(WebSocket);
+    let candidate = ends.introduce(WebSocket, Intent::Candidate);
+    ends.client.withdraw(ends.now, candidate);
+    assert_eq!(detached(&mut ends.client), [(2, DetachReason::Superseded)]);
+    let candidate = ends.introduce(WebSocket, Intent::Candidate);
+    ends.say_hello(candidate);
+    ends.down(candidate);
+    assert_eq!(tags(&ends.up(candidate, WebSocket)), ["attach"]);
+    ends.client.withdraw(ends.now, candidate);
+    ends.client.withdraw(ends.now, number(1));
+    assert_eq!(detached(&mut ends.client), [], "what carries, or may already, stays");
+}
+
+#[test]
 fn a_third_candidate_ends_the_oldest() {
     let mut ends = Ends::met(WebSocket);
     for _ in 0..3 {

@@ -53,6 +53,7 @@ impl Driver {
                 Role::Server => self.session.ask_move(ask),
                 Role::Client => self.supervisor.notice(Notice::MoveAsked(ask)),
             },
+            Command::Withdraw(attachment) => self.session.withdraw(now, attachment),
             Command::Cut => {
                 for attachment in self.carriers.cut() {
                     self.session.handle_detach(now, attachment);

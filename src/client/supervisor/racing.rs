@@ -1,0 +1,128 @@
+//! Transports side by side: what opens and is not welcomed soon gets company, and the first welcome wins.
+//!
+//! It implements `docs/PROTOCOL.md`, "Starting": the first `hello` attaches, the others are candidates of the same session.
+
+use std::future::Future as _;
+use std::task::Context;
+use std::time::Duration;
+
+use crate::frame::{Attachment, TransportKind};
+
+use super::{ClientSupervisor, Step, Target, now};
+
+/// The least time that a transport has for itself between its opening and the next one's.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long a transport whose opening took so long is alone: opening it was a round trip or two, and so is its welcome.
+fn head_start(opening: Duration) -> Duration {
+    opening.saturating_mul(2).max(HEAD_START)
+}
+
+impl ClientSupervisor {
+    /// Sets the time of the next one beside a transport that took so long to open.
+    pub(super) fn race_after(&mut self, opening: Duration) {
+        if self.carrier.is_none() {
+            self.race = Some(Box::pin(tokio::time::sleep(head_start(opening))));
+        }
+    }
+
+    /// Dials the next beside those that are not welcomed, when it is time.
+    pub(super) fn poll_race(&mut self, cx: &mut Context<'_>) {
+        if self.bound.is_empty() || self.carrier.is_some() || !matches!(self.step, Step::Rest) {
+            return;
+        }
+        let Some(race) = &mut self.race else { return };
+        if race.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        self.race = None;
+        let under_way: Vec<_> = self.bound.iter().map(|bound| bound.target.kind).collect();
+        if let Some(kind) = self.plan.next_beside(&under_way, now()) {
+            self.dial(Target { kind, wished: false });
+        }
+    }
+
+    /// Notes that one of several under way has failed: the next need not wait.
+    pub(super) fn fell_out(&mut self, kind: TransportKind) {
+        if self.carrier.is_none() {
+            self.plan.failed(kind);
+            self.race = Some(Box::pin(tokio::time::sleep(Duration::ZERO)));
+        }
+    }
+
+    /// Notes that a transport carries the session. Lower ones end by that; what is above it, or still dialled, is
+    /// dropped, unless somebody asked for it by name.
+    pub(super) fn win(&mut self, winner: Attachment) {
+        self.race = None;
+        let above = self.bound.iter().filter(|bound| bound.attachment > winner && !bound.target.wished);
+        self.losers = above.map(|bound| bound.attachment).collect();
+        if self.carrier.is_none() && matches!(&self.step, Step::Dialling { target, .. } if !target.wished) {
+            self.step = Step::Rest;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::super::Bound;
+    use super::super::moving::tests::fresh;
+    use super::*;
+
+    fn bind(supervisor: &mut ClientSupervisor, attachment: Attachment, kind: TransportKind) {
+        let target = Target { kind, wished: false };
+        supervisor.bound.push(Bound { attachment, target, opened_at: None, failure: None });
+    }
+
+    /// What is dialled after a time, if anything is.
+    async fn dialled(supervisor: &mut ClientSupervisor, after: Duration) -> Option<TransportKind> {
+        tokio::time::advance(after).await;
+        supervisor.poll_race(&mut Context::from_waker(Waker::noop()));
+        match &supervisor.step {
+            Step::Dialling { target, .. } => Some(target.kind),
+            _ => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_welcomed_in_its_time_gets_the_next_beside_it() {
+        let mut supervisor = fresh();
+        bind(&mut supervisor, Attachment::FIRST, TransportKind::WebSocket);
+        supervisor.race_after(Duration::ZERO);
+        assert_eq!(dialled(&mut supervisor, HEAD_START / 2).await, None);
+        assert_eq!(dialled(&mut supervisor, HEAD_START / 2).await, Some(TransportKind::Sse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_beside_another_makes_room_for_the_next_at_once() {
+        let mut supervisor = fresh();
+        bind(&mut supervisor, Attachment::FIRST, TransportKind::WebSocket);
+        supervisor.fell_out(TransportKind::Sse);
+        let next = dialled(&mut supervisor, Duration::from_millis(1)).await;
+        assert_eq!(next, Some(TransportKind::LongPolling));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_welcome_wins_and_the_slower_ones_are_dropped() {
+        let (first, second) = (Attachment::FIRST, Attachment::FIRST.next().unwrap());
+        for (winner, losers) in [(first, vec![second]), (second, vec![])] {
+            let mut supervisor = fresh();
+            bind(&mut supervisor, first, TransportKind::WebSocket);
+            bind(&mut supervisor, second, TransportKind::Sse);
+            supervisor.race_after(Duration::ZERO);
+            supervisor.attached(winner, TransportKind::WebSocket, &TransportKind::ALL);
+            // Lower ones are fenced by the session.
+            assert_eq!(supervisor.losers, losers);
+            assert_eq!(dialled(&mut supervisor, HEAD_START).await, None, "nobody else is dialled");
+        }
+    }
+
+    #[test]
+    fn on_a_slow_network_the_next_waits_longer() {
+        let ms = Duration::from_millis;
+        assert_eq!(head_start(ms(1)), HEAD_START);
+        assert_eq!(head_start(ms(800)), ms(1600));
+        assert_eq!(head_start(Duration::MAX), Duration::MAX);
+    }
+}
