@@ -1,4 +1,4 @@
-/** Sessions that outlive a page: shared by tabs, or kept over a reload. */
+/** Sessions that outlive a page: kept over a reload. */
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
@@ -23,70 +23,6 @@ afterEach(async () => {
   await server.kill();
   proxy.kill();
 });
-
-/** One of the tabs that share a session; `heard` are the echoes. */
-const share = async (transports, name) => {
-  const page = await tab(context, blank.url);
-  await page.evaluate(
-    async ([url, transports, name]) => {
-      const { connect } = await import("/throughline.js");
-      const { share } = await import("/shared.js");
-      window.name = name;
-      window.heard = [];
-      window.losses = [];
-      window.socket = share("tabs", (parts) => connect(url, { parts, transports, backoff: { base: 50, cap: 500 } }));
-      socket.on("message", ({ body }) => heard.push(body));
-      socket.on("lost", ({ reason }) => losses.push(reason.code));
-      window.talk = async (from, to) => {
-        for (let number = from; number <= to; number++) {
-          socket.send(`${name} ${number}`);
-          if (number % 5 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-        }
-      };
-    },
-    [proxy.url, transports, name],
-  );
-  return page;
-};
-const online = (page) => until(page, () => socket.state.status === "connected");
-const expected = (name, count) => Array.from({ length: count }, (_, at) => `${name} ${at + 1}`);
-const heardOf = (page, name) => page.evaluate((name) => heard.filter((text) => text.startsWith(`${name} `)), name);
-
-for (const [kind, death] of [
-  ["sse", "close"],
-  ["websocket", "crash"],
-]) {
-  test(`seven tabs share a session over ${kind}; the leader's death (${death}) moves it, and nothing is lost`, async () => {
-    const pages = [];
-    for (let at = 0; at < 7; at++) {
-      pages.push(await share([kind], `tab${at}`));
-      await online(pages[at]);
-    }
-    const leads = await Promise.all(pages.map((page) => page.evaluate(() => socket.leads)));
-    assert.deepEqual(leads, [true, false, false, false, false, false, false]);
-    // One connection for seven: a request of the seventh is answered.
-    assert.equal(await pages[6].evaluate(() => socket.request("ping")), "ping");
-    const [leader, ...others] = pages;
-    const talks = others.map((page) => page.evaluate(() => talk(1, 120)));
-    await until(others[5], () => heard.length > 50);
-    if (death === "close") await leader.close();
-    else {
-      const devtools = await context.newCDPSession(leader);
-      void devtools.send("Page.crash").catch(() => undefined);
-    }
-    await Promise.all(talks);
-    for (const page of others) await until(page, () => new Set(heard.filter((text) => text.startsWith(name))).size >= 120);
-    await until(others[0], () => socket.leads);
-    for (const page of others) {
-      for (let at = 1; at < 7; at++) {
-        await until(page, (tab) => heard.filter((text) => text.startsWith(`tab${tab} `)).length >= 120, at);
-        assert.deepEqual(await heardOf(page, `tab${at}`), expected(`tab${at}`, 120));
-      }
-      assert.deepEqual(await page.evaluate(() => losses), []);
-    }
-    unharmed(...others);
-  });
-}
 
 /** A page with a store; `heard` are the echoes since it was loaded. */
 const openStore = (page) =>
