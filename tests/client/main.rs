@@ -7,7 +7,6 @@ mod moving;
 mod network;
 #[path = "../support/serving.rs"]
 mod serving;
-mod traces;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,15 @@
 //! What is told to a subscriber of `tracing`, and that nothing is where there is none.
+//!
+//! In a process of its own: while there is one subscriber only, `tracing` asks the thread that comes first whether anybody
+//! listens, for all threads and for good; here each thread has a subscriber.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they expect by panicking")]
+
+#[expect(dead_code, reason = "it serves other tests too")]
+#[path = "client/host.rs"]
+mod host;
+#[path = "support/serving.rs"]
+mod serving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -9,7 +20,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::host::{Host, client, echo, text, watchdog};
+use host::{Host, client, echo, text, watchdog};
 
 type Fields = BTreeMap<&'static str, String>;
 
@@ -97,8 +108,7 @@ async fn told(down_to: Level) -> (Told, String) {
     let mut socket = watchdog(client(host.addr()).connect()).await.unwrap();
     let id = socket.id().to_string();
     socket.move_to(TransportKind::LongPolling);
-    crate::host::until(&socket, &throughline::State::Connected { transport: TransportKind::LongPolling })
-        .await;
+    host::until(&socket, &throughline::State::Connected { transport: TransportKind::LongPolling }).await;
     socket.send("hello").await.unwrap();
     assert_eq!(text(&mut socket).await, "hello");
     drop(socket);
