@@ -37,6 +37,7 @@ pub struct Builder {
     backoff: Backoff,
     max_attempts: Option<u32>,
     connect_timeout: Duration,
+    head_start: Duration,
     send_patience: Option<Duration>,
     session: Config,
 }
@@ -53,6 +54,7 @@ impl Builder {
             backoff: Backoff::default(),
             max_attempts: None,
             connect_timeout: Duration::from_secs(5),
+            head_start: Duration::from_millis(250),
             send_patience: Some(Duration::from_secs(30)),
             session: Config::default(),
         }
@@ -75,8 +77,8 @@ impl Builder {
     /// Where the `auth` of each `hello` comes from. Default: there is none.
     ///
     /// It is called each time a transport is dialled; with [`Freshness::Fresh`] when a token is about to run out,
-    /// which the server tells, and once more when the server has said that it has. A call that fails or takes longer than the connect timeout counts as a
-    /// failed attempt.
+    /// which the server tells, and once more when the server has said that it has. A call that fails or takes longer
+    /// than the connect timeout counts as a failed attempt.
     pub fn token<F, R>(mut self, source: F) -> Self
     where
         F: Fn(Freshness) -> R + Send + Sync + 'static,
@@ -120,6 +122,14 @@ impl Builder {
     /// Default: 5 s. From `hello` on the session's `welcome_within` counts.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long, at least, a transport that has opened has for itself before the next one is tried beside it; twice as
+    /// long as its opening took, if that is longer. With [`Duration::MAX`] none is ever tried beside another.
+    /// Default: 250 ms.
+    pub fn head_start(mut self, head_start: Duration) -> Self {
+        self.head_start = head_start;
         self
     }
 
@@ -185,6 +195,7 @@ impl Builder {
             plan: Plan::new(self.transports),
             backoff: self.backoff,
             max_attempts: self.max_attempts,
+            head_start: self.head_start,
         };
         let (tell, first) = oneshot::channel();
         let supervisor = ClientSupervisor::new(means, session.id(), tell);
@@ -232,6 +243,7 @@ impl fmt::Debug for Builder {
             .field("backoff", &self.backoff)
             .field("max_attempts", &self.max_attempts)
             .field("connect_timeout", &self.connect_timeout)
+            .field("head_start", &self.head_start)
             .finish_non_exhaustive()
     }
 }

@@ -41,7 +41,8 @@ pub(crate) trait Supervisor: Send {
     /// Hears what happened.
     fn notice(&mut self, notice: Notice<'_>);
 
-    /// The next command. Called at every turn; registers the waker when there is none.
+    /// The next command. Called at every turn, and in another one after it has heard anything. Pending, it has seen to
+    /// being woken for whatever it waits for besides.
     fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command>;
 
     /// Hears the end; `Some` is a new session in place of the old one.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::frame::{Body, CloseCode, Epoch, Frame, SessionId, SessionKey, TransportKind};
@@ -17,7 +17,6 @@ use super::*;
 struct Desk {
     attached: Vec<bool>,
     commands: VecDeque<Command>,
-    waker: Option<Waker>,
     renew: Option<Session>,
 }
 
@@ -40,9 +39,8 @@ impl Supervisor for TestSupervisor {
         }
     }
 
-    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
+    fn poll_command(&mut self, _cx: &mut Context<'_>) -> Poll<Command> {
         let mut desk = self.0.lock().unwrap();
-        desk.waker = Some(cx.waker().clone());
         desk.commands.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 

@@ -10,7 +10,7 @@ mod racing;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -48,6 +48,8 @@ pub(super) struct Means {
     pub(super) plan: Plan,
     pub(super) backoff: Backoff,
     pub(super) max_attempts: Option<u32>,
+    /// The least time that a transport has for itself between its opening and the next one's.
+    pub(super) head_start: Duration,
 }
 
 pub(super) struct ClientSupervisor {
@@ -56,6 +58,7 @@ pub(super) struct ClientSupervisor {
     plan: Plan,
     pauses: Pauses,
     max_attempts: Option<u32>,
+    head_start: Duration,
     /// Failed ones in a row.
     attempts: u32,
     round: Round,
@@ -80,7 +83,6 @@ pub(super) struct ClientSupervisor {
     report: Option<Command>,
     first: Option<First>,
     gave_up: Option<ConnectError>,
-    waker: Option<Waker>,
 }
 
 /// What is being done for the session. At most one transport is dialled at a time; those that are open and not
@@ -137,13 +139,14 @@ enum TokenState {
 
 impl ClientSupervisor {
     pub(super) fn new(means: Means, session: SessionId, first: First) -> Self {
-        let Means { dialer, config, plan, backoff, max_attempts } = means;
+        let Means { dialer, config, plan, backoff, max_attempts, head_start } = means;
         Self {
             dialer: Arc::new(dialer),
             config,
             plan,
             pauses: Pauses::new(backoff),
             max_attempts,
+            head_start,
             attempts: 0,
             round: Round::default(),
             session,
@@ -160,7 +163,6 @@ impl ClientSupervisor {
             report: None,
             first: Some(first),
             gave_up: None,
-            waker: None,
         }
     }
 
@@ -297,12 +299,6 @@ impl ClientSupervisor {
         }
         self.new_round();
     }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
 }
 
 impl Supervisor for ClientSupervisor {
@@ -322,14 +318,9 @@ impl Supervisor for ClientSupervisor {
             Notice::AuthAccepted { expires } => self.renewal.granted(expires),
             Notice::Auth(_) => {}
         }
-        // The driver may be past the point where it asks for commands.
-        self.wake();
     }
 
     fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.waker = Some(cx.waker().clone());
-        }
         loop {
             if let Some(command) = self.report.take() {
                 return Poll::Ready(command);
@@ -364,6 +355,9 @@ impl Supervisor for ClientSupervisor {
     }
 
     fn ended(&mut self, ended: &Ended, now: Instant) -> Option<Session> {
+        // The numbers of the next session's attachments begin anew.
+        self.losers.clear();
+        self.race = None;
         let session = self.renew(ended, now);
         if session.is_none() {
             self.step = Step::Over;
@@ -376,7 +370,6 @@ impl Supervisor for ClientSupervisor {
                 let _ = first.send(Err(error));
             }
         }
-        self.wake();
         session
     }
 }

@@ -114,8 +114,14 @@ pub(super) mod tests {
             tokens: None,
         };
         let plan = Plan::new(TransportKind::ALL.to_vec());
-        let means =
-            Means { dialer, config: Arc::default(), plan, backoff: Backoff::default(), max_attempts: None };
+        let means = Means {
+            dialer,
+            config: Arc::default(),
+            plan,
+            backoff: Backoff::default(),
+            max_attempts: None,
+            head_start: Duration::from_millis(250),
+        };
         let first = tokio::sync::oneshot::channel().0;
         ClientSupervisor::new(means, SessionId::from_bytes([1; 16]), first)
     }

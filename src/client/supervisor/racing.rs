@@ -10,20 +10,18 @@ use crate::frame::{Attachment, TransportKind};
 
 use super::{ClientSupervisor, Step, Target, now};
 
-/// The least time that a transport has for itself between its opening and the next one's.
-const HEAD_START: Duration = Duration::from_millis(250);
-
-/// How long a transport whose opening took so long is alone: opening it was a round trip or two, and so is its welcome.
-fn head_start(opening: Duration) -> Duration {
-    opening.saturating_mul(2).max(HEAD_START)
-}
-
 impl ClientSupervisor {
     /// Sets the time of the next one beside a transport that took so long to open.
     pub(super) fn race_after(&mut self, opening: Duration) {
         if self.carrier.is_none() {
-            self.race = Some(Box::pin(tokio::time::sleep(head_start(opening))));
+            self.race = Some(Box::pin(tokio::time::sleep(self.time_alone(opening))));
         }
+    }
+
+    /// How long a transport whose opening took so long is alone: opening it was a round trip or two, and so is its
+    /// welcome.
+    fn time_alone(&self, opening: Duration) -> Duration {
+        opening.saturating_mul(2).max(self.head_start)
     }
 
     /// Dials the next beside those that are not welcomed, when it is time.
@@ -70,6 +68,8 @@ mod tests {
     use super::super::moving::tests::fresh;
     use super::*;
 
+    const ALONE: Duration = Duration::from_millis(250);
+
     fn bind(supervisor: &mut ClientSupervisor, attachment: Attachment, kind: TransportKind) {
         let target = Target { kind, wished: false };
         supervisor.bound.push(Bound { attachment, target, opened_at: None, failure: None });
@@ -90,8 +90,8 @@ mod tests {
         let mut supervisor = fresh();
         bind(&mut supervisor, Attachment::FIRST, TransportKind::WebSocket);
         supervisor.race_after(Duration::ZERO);
-        assert_eq!(dialled(&mut supervisor, HEAD_START / 2).await, None);
-        assert_eq!(dialled(&mut supervisor, HEAD_START / 2).await, Some(TransportKind::Sse));
+        assert_eq!(dialled(&mut supervisor, ALONE / 2).await, None);
+        assert_eq!(dialled(&mut supervisor, ALONE / 2).await, Some(TransportKind::Sse));
     }
 
     #[tokio::test(start_paused = true)]
@@ -114,15 +114,16 @@ mod tests {
             supervisor.attached(winner, TransportKind::WebSocket, &TransportKind::ALL);
             // Lower ones are fenced by the session.
             assert_eq!(supervisor.losers, losers);
-            assert_eq!(dialled(&mut supervisor, HEAD_START).await, None, "nobody else is dialled");
+            assert_eq!(dialled(&mut supervisor, ALONE).await, None, "nobody else is dialled");
         }
     }
 
     #[test]
     fn on_a_slow_network_the_next_waits_longer() {
-        let ms = Duration::from_millis;
-        assert_eq!(head_start(ms(1)), HEAD_START);
-        assert_eq!(head_start(ms(800)), ms(1600));
-        assert_eq!(head_start(Duration::MAX), Duration::MAX);
+        let (ms, mut supervisor) = (Duration::from_millis, fresh());
+        assert_eq!(supervisor.time_alone(ms(1)), ALONE);
+        assert_eq!(supervisor.time_alone(ms(800)), ms(1600));
+        supervisor.head_start = Duration::MAX;
+        assert_eq!(supervisor.time_alone(ms(800)), Duration::MAX);
     }
 }

@@ -97,7 +97,7 @@ pub(crate) struct Driver {
     said_close: bool,
     /// Whether the close waits for a carrier that may still come.
     lingers: bool,
-    /// Whether the supervisor has got work to do since it was polled.
+    /// Whether the supervisor has heard anything since it was polled: it may have a command.
     revisit: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     /// Whom the timer wakes: the address of the waker that it holds, or 0.
@@ -226,6 +226,8 @@ impl Driver {
 
     fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.session.poll_event() {
+            // Of all else the supervisor hears.
+            self.revisit |= !matches!(event, Event::Message(_) | Event::Reply { .. });
             match event {
                 Event::Message(message) => {
                     self.handed += 1;
@@ -249,10 +251,7 @@ impl Driver {
                     }
                     self.supervisor.notice(Notice::Detached { attachment, reason: &reason });
                 }
-                Event::Auth(token) => {
-                    self.supervisor.notice(Notice::Auth(token));
-                    self.revisit = true;
-                }
+                Event::Auth(token) => self.supervisor.notice(Notice::Auth(token)),
                 Event::MoveAsked(ask) => self.supervisor.notice(Notice::MoveAsked(ask)),
                 Event::Ended(ended) => self.end(now, ended),
                 // The application hears of a token's fate only when it is refused.
