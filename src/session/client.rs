@@ -9,7 +9,7 @@ use crate::frame::{
 };
 
 use super::binding::{Binding, Stage};
-use super::{Config, DetachReason, EndedBy, Event, Moment, Phase, Session, Via, later};
+use super::{Config, DetachReason, EndedBy, Event, Moment, Session, Via, later};
 
 /// What a client wants of a transport that it introduces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Session {
     /// The client end of a new session. The id and the key must come from a cryptographic generator.
     pub fn client(config: Arc<Config>, id: SessionId, key: SessionKey, now: Instant) -> Self {
         let client = ClientSide { key, highest: None, offered: Vec::new(), token: Token::default() };
-        Self { client: Some(Box::new(client)), ..Self::new(Role::Client, config, id, now) }
+        Self { client: Some(Box::new(client)), ..Self::new(config, id, now) }
     }
 
     /// Binds a new transport: `hello` is the first frame that [`Session::poll_transmit`] lends for it.
@@ -99,7 +99,10 @@ impl Session {
         let now = self.tick(now);
         // After a sleep this may come before the timer: an id that the server may have forgotten is not used again.
         self.abandon_if_due(now);
-        let client = self.client.as_mut().filter(|_| !matches!(self.phase, Phase::Ended { .. }))?;
+        if self.is_ended() {
+            return None;
+        }
+        let client = self.client.as_mut()?;
         let attachment = client.highest.map_or(Some(Attachment::FIRST), Attachment::next)?;
         client.highest = Some(attachment);
         client.token.auth = auth.or(client.token.auth.take());
@@ -305,7 +308,7 @@ impl Session {
     }
 
     pub(super) fn handle_pong(&mut self, now: Moment, attachment: Attachment, via: Via, number: Option<u64>) {
-        if self.role == Role::Server || via != Via::Carrier {
+        if self.role() == Role::Server || via != Via::Carrier {
             return;
         }
         let Some(binding) = self.binding_mut(attachment).filter(|b| !b.proved && number == Some(b.ping))

@@ -114,10 +114,9 @@ enum Phase {
 /// After `handle_timeout(now)`, `poll_timeout()` is later than `now` or `None`.
 #[derive(Debug)]
 pub struct Session {
-    role: Role,
     config: Arc<Config>,
     id: SessionId,
-    /// What only a client keeps.
+    /// What only a client keeps: it makes this one.
     client: Option<Box<ClientSide>>,
     epoch: Option<Epoch>,
     began: Instant,
@@ -154,10 +153,9 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(role: Role, config: Arc<Config>, id: SessionId, now: Instant) -> Self {
+    fn new(config: Arc<Config>, id: SessionId, now: Instant) -> Self {
         let max_message = config.limits.max_message_bytes as u64;
         Self {
-            role,
             id,
             client: None,
             epoch: None,
@@ -191,7 +189,7 @@ impl Session {
 
     /// Which end this is.
     pub fn role(&self) -> Role {
-        self.role
+        if self.client.is_some() { Role::Client } else { Role::Server }
     }
 
     /// The public id.
@@ -320,7 +318,7 @@ impl Session {
         if !self.is_open() {
             return;
         }
-        if self.role == Role::Client && !self.was_attached && self.bindings.is_empty() {
+        if self.role() == Role::Client && !self.was_attached && self.bindings.is_empty() {
             return self.finish(close, EndedBy::Local);
         }
         if self.config.receipts == Receipts::Absent && self.outbox.is_handed_over() {
@@ -367,10 +365,10 @@ impl Session {
         if self.is_ended() {
             return self.handle_late_frame(attachment, &frame);
         }
-        if self.role == Role::Client && self.binding(attachment).is_none() {
+        if self.role() == Role::Client && self.binding(attachment).is_none() {
             return;
         }
-        if !frame.is_sent_by(self.role.peer()) {
+        if !frame.is_sent_by(self.role().peer()) {
             return self.fail("a frame that only this side may send");
         }
         if !self.note_heard(attachment, via, &frame) {
@@ -391,7 +389,7 @@ impl Session {
     /// A client gives the transport up, for a middlebox may have answered. A server ends the session.
     pub fn handle_malformed(&mut self, now: Instant, attachment: Attachment, error: &DecodeError) {
         self.tick(now);
-        match self.role {
+        match self.role() {
             Role::Client => self.detach(attachment, DetachReason::Malformed, None),
             Role::Server => self.finish(error.close(), EndedBy::Local),
         }
@@ -402,7 +400,7 @@ impl Session {
     /// On a server a long-polling transport is one answer: its end detaches nothing before its time.
     pub fn handle_detach(&mut self, now: Instant, attachment: Attachment) {
         let now = self.tick(now);
-        let role = self.role;
+        let role = self.role();
         match self.binding_mut(attachment) {
             Some(binding) if role == Role::Server && binding.is_polling() => {
                 if binding.poll_open {
@@ -479,7 +477,7 @@ impl Session {
             return;
         }
         self.events.push_back(Event::Detached { attachment, reason, close });
-        match self.role {
+        match self.role() {
             Role::Server if carried => self.waiting_since = Some(self.now),
             Role::Server => {}
             Role::Client => self.hurry_candidates(),
@@ -489,7 +487,7 @@ impl Session {
     /// Gives all attachments below one up.
     fn fence(&mut self, winner: Attachment) {
         while let Some(lower) = self.bindings.iter().map(|b| b.attachment).find(|number| *number < winner) {
-            let close = (self.role == Role::Server).then(|| Close::superseded(winner));
+            let close = (self.role() == Role::Server).then(|| Close::superseded(winner));
             self.detach(lower, DetachReason::Superseded, close);
         }
     }

@@ -11,7 +11,7 @@ use super::{DetachReason, EndedBy, Event, Moment, Phase, Session, Via};
 impl Session {
     /// Notes what a frame proves about the path it came by. False: the frame came where none may.
     pub(super) fn note_heard(&mut self, attachment: Attachment, via: Via, frame: &Frame) -> bool {
-        let (role, now) = (self.role, self.now);
+        let (role, now) = (self.role(), self.now);
         let Some(binding) = self.binding_mut(attachment) else { return true };
         let greeting = role == Role::Client && binding.stage == Stage::Greeting && via == Via::Carrier;
         if greeting && !matches!(frame, Frame::Welcome(_) | Frame::Close(_)) {
@@ -52,7 +52,7 @@ impl Session {
             return self
                 .finish(Close::new(CloseCode::TooLarge, "a message beyond the limit"), EndedBy::Local);
         }
-        let capacity = self.config.receivable(self.role);
+        let capacity = self.config.receivable(self.role());
         match self.inbox.accept(message.seq, size, message.kind.is_answer(), capacity) {
             Arrival::Next => self.deliver(message),
             Arrival::Repeat => {}
@@ -96,7 +96,7 @@ impl Session {
         }
         // On a client a close counts only where the session is: a refused candidate is only that, and what a
         // fenced transport still says is repeated on the one that carries.
-        if self.role == Role::Client
+        if self.role() == Role::Client
             && (!self.is_carrier(attachment) || self.is_turned_away(attachment, &close))
         {
             return self.detach(attachment, DetachReason::Closed(close), None);

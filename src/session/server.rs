@@ -51,7 +51,7 @@ impl Session {
     /// The server end of a new session; [`Session::handle_hello`] with the client's first `hello` comes next.
     /// The epoch must come from a random generator.
     pub fn server(config: Arc<Config>, id: SessionId, epoch: Epoch, now: Instant) -> Self {
-        let new = Self::new(Role::Server, config, id, now);
+        let new = Self::new(config, id, now);
         Self { epoch: Some(epoch), waiting_since: Some(new.now), ..new }
     }
 
@@ -177,7 +177,7 @@ impl Session {
     /// nothing but a `hello` attaches.
     pub fn grant(&mut self, now: Instant, expires: Option<Duration>) {
         let now = self.tick(now);
-        if self.role == Role::Client {
+        if self.role() == Role::Client {
             return;
         }
         let until = expires.map(|expires| now.plus(expires));
@@ -217,7 +217,7 @@ impl Session {
 
     /// Why nothing attaches to this session at all.
     fn refusal(&self, epoch: Option<Epoch>) -> Option<Close> {
-        if self.role == Role::Client {
+        if self.role() == Role::Client {
             return Some(Close::new(CloseCode::ProtocolError, "a client greets nobody"));
         }
         if epoch.is_some() && epoch != self.epoch {

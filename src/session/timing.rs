@@ -30,7 +30,7 @@ impl Session {
     /// When the session gives up waiting for a transport.
     fn abandoned_at(&self) -> Option<Moment> {
         let since = self.waiting_since?;
-        let patience = match (self.role, self.was_attached) {
+        let patience = match (self.role(), self.was_attached) {
             (Role::Client, _) => self.config.unanswered_within,
             (Role::Server, true) => self.config.resume_window,
             (Role::Server, false) => self.config.first_attach_within,
@@ -43,7 +43,7 @@ impl Session {
         if self.is_ended() {
             return None;
         }
-        let (role, patience) = (self.role, self.patience());
+        let (role, patience) = (self.role(), self.patience());
         let silences = self.expects_answers();
         // A driver asks after every turn: a loop of comparisons, not a chain of iterators.
         let mut due = earlier(self.inbox.due(), self.abandoned_at());
@@ -82,7 +82,7 @@ impl Session {
     }
 
     fn handle_deadlines(&mut self, now: Moment) {
-        let (role, patience, heartbeat) = (self.role, self.patience(), self.heartbeat);
+        let (role, patience, heartbeat) = (self.role(), self.patience(), self.heartbeat);
         let silences = self.expects_answers();
         let mut lost: Vec<(Attachment, DetachReason)> = Vec::new();
         let mut idle = false;
@@ -126,7 +126,7 @@ impl Session {
         if self.is_ended() || self.abandoned_at().is_none_or(|at| at > now) {
             return;
         }
-        let (code, reason) = match (self.role, self.was_attached) {
+        let (code, reason) = match (self.role(), self.was_attached) {
             (Role::Client, _) => (CloseCode::UnknownSession, "no server answered what was sent behind hello"),
             (Role::Server, true) => (CloseCode::TimedOut, "the client did not come back in time"),
             (Role::Server, false) => (CloseCode::TimedOut, "the client never attached"),

@@ -16,7 +16,7 @@ impl Session {
             }
         }
         let binding = self.binding(attachment)?;
-        if !binding.is_writable(self.role) {
+        if !binding.is_writable(self.role()) {
             return None;
         }
         if self.is_ended() {
@@ -50,8 +50,8 @@ impl Session {
     fn has_clear_way(&self, attachment: Attachment) -> bool {
         let [binding] = self.bindings.as_slice() else { return false };
         binding.attachment == attachment
-            && self.role == Role::Server
-            && binding.has_clear_way(self.role)
+            && self.role() == Role::Server
+            && binding.has_clear_way(self.role())
             && self.grant.as_ref().is_none_or(|grant| grant.confirm.is_none())
             && self.move_due.is_none()
             && self.is_open()
@@ -70,7 +70,7 @@ impl Session {
     /// The `poll` of a client's attachment that has none open.
     pub(super) fn due_request(&mut self, attachment: Attachment) -> Option<Frame> {
         let binding = self.binding(attachment)?;
-        let polls = self.role == Role::Client && binding.is_polling() && binding.stage != Stage::Greeting;
+        let polls = self.role() == Role::Client && binding.is_polling() && binding.stage != Stage::Greeting;
         if !polls || binding.poll_open || binding.poll_at.is_some() || self.is_ended() {
             return None;
         }
@@ -102,7 +102,7 @@ impl Session {
 
     /// Greetings and the slots for control frames: bounded, the latest of a kind only.
     fn control(&mut self, attachment: Attachment) -> Option<Frame> {
-        let role = self.role;
+        let role = self.role();
         if let Some(resumed) = self.binding_mut(attachment)?.greeting_due.take() {
             return match role {
                 Role::Client => self.hello(attachment).map(Box::new).map(Frame::Hello),
@@ -154,7 +154,7 @@ impl Session {
     }
 
     fn next_message(&mut self) -> Option<&Frame> {
-        if self.role == Role::Client && !self.was_attached && self.waiting_since.is_none() {
+        if self.role() == Role::Client && !self.was_attached && self.waiting_since.is_none() {
             self.waiting_since = Some(self.now);
         }
         let (frame, named) = self.outbox.next()?;
