@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::frame::{Body, CloseCode, Epoch, Frame, SessionId, SessionKey, TransportKind};
 use crate::session::{Config, Ended, Intent, Session};
-use crate::transport::{Pipe, Received, Transport, pipe};
+use crate::transport::{Pipe, Received, Transport, TransportError, pipe};
 
 use super::*;
 
@@ -385,4 +385,66 @@ async fn a_dropped_driver_leaves_nobody_waiting() {
     task.abort();
     assert!(waits.await.unwrap().is_err());
     assert_eq!(socket.recv().await.unwrap_err().close().code, CloseCode::InternalError);
+}
+
+/// A transport whose reads may only be asked for again after `shrink`, as the trait has it: it wakes nobody itself then.
+#[derive(Debug)]
+struct Shrinking {
+    inner: Pipe,
+    /// How often it was told to shrink, and whether it was read since.
+    told: Arc<Mutex<(usize, bool)>>,
+}
+
+impl Transport for Shrinking {
+    fn kind(&self) -> TransportKind {
+        self.inner.kind()
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, TransportError>> {
+        self.told.lock().unwrap().1 = true;
+        self.inner.poll_recv(cx)
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn start_send(&mut self, frame: &Frame) {
+        self.inner.start_send(frame);
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.inner.poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        self.inner.poll_close(cx)
+    }
+
+    fn shrink(&mut self) {
+        let mut told = self.told.lock().unwrap();
+        *told = (told.0 + 1, false);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_gives_its_room_back_after_a_large_message_and_is_read_again() {
+    let ends = ends();
+    let (near, mut far) = pipe(TransportKind::WebSocket);
+    let introduce = Command::Introduce { transport: Box::new(near), intent: Intent::Attach, auth: None };
+    ends.client_link.deposit(introduce).unwrap();
+    let Frame::Hello(hello) = first_frame(&mut far).await else { panic!("expected hello") };
+    let told = Arc::new(Mutex::new((0, false)));
+    let transport = Box::new(Shrinking { inner: far, told: Arc::clone(&told) });
+    ends.server_link.deposit(Command::Hello { hello, transport, behind: Vec::new(), expires: None }).unwrap();
+    ends.connected(TransportKind::WebSocket).await;
+    let mut server = ends.server;
+    // The first time is after the greeting.
+    for (size, shrunk) in [(8 << 10, 1), ((8 << 10) + 1, 2), (100, 2), (64 << 10, 3)] {
+        ends.client.send(vec![1; size]).await.unwrap();
+        assert_eq!(server.recv().await.unwrap().body.len(), size);
+        // The drivers come to rest.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(*told.lock().unwrap(), (shrunk, true), "after {size} bytes");
+    }
 }

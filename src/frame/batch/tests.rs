@@ -139,3 +139,16 @@ fn a_batch_is_written_only_as_large_as_the_peer_takes_it() {
         }
     }
 }
+
+#[test]
+fn a_large_batch_goes_with_its_room_and_a_small_one_leaves_it() {
+    for encoding in [Encoding::Json, Encoding::Binary] {
+        let mut writer = BatchWriter::new(encoding);
+        writer.push(&message(1, Body::from(vec![b'a'; KEPT])));
+        drop(writer.take());
+        assert_eq!(writer.buffer.capacity(), 0, "{encoding:?}");
+        writer.push(&message(2, Body::from("a")));
+        drop(writer.take());
+        assert_ne!(writer.buffer.capacity(), 0, "{encoding:?}");
+    }
+}
