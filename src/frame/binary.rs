@@ -93,7 +93,12 @@ impl<'a> Payload<'a> {
     }
 
     fn object(&mut self, kind: ObjectKind) -> Result<Frame, DecodeError> {
-        json::decode_object(kind, json::raw(self.rest())?)
+        let text = self.rest();
+        match json::decode_checked_object(kind, text) {
+            Some(frame) => Ok(frame),
+            // What is wrong is said in the order in which it is looked for.
+            None => json::decode_object(kind, json::raw(text)?.get()),
+        }
     }
 
     fn json_message(

@@ -1,11 +1,12 @@
 //! The payloads that begin, move and address a session: `hello`, `welcome`, `attach`, `poll`, `push`.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use super::{Attachment, Epoch, Json, MAX_NUMBER, Seq, SessionId, SessionKey};
 
@@ -51,8 +52,21 @@ impl Serialize for TransportKind {
 
 impl<'de> Deserialize<'de> for TransportKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        word.parse().map_err(D::Error::custom)
+        deserializer.deserialize_str(KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl Visitor<'_> for KindVisitor {
+    type Value = TransportKind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a transport")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<TransportKind, E> {
+        word.parse().map_err(E::custom)
     }
 }
 
@@ -251,12 +265,22 @@ pub(super) mod bounded_option {
 }
 
 /// Takes an object only: a derived `Deserialize` would take an array of the fields as well.
-fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
-    let raw = Box::<RawValue>::deserialize(deserializer)?;
-    if !raw.get().starts_with('{') {
-        return Err(D::Error::custom("expected an object"));
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_map(ObjectVisitor(PhantomData))
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
-    serde_json::from_str(raw.get()).map_err(D::Error::custom)
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
 }
 
 /// Takes `null` as the JSON that it is: only a field left out is `None`.

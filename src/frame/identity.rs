@@ -1,9 +1,12 @@
 //! Who a session is: its public id, its secret key, and the epoch its server gave it.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
+use serde::de::Visitor;
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 
@@ -24,6 +27,30 @@ fn decode<const N: usize>(text: &str) -> Result<[u8; N], ParseIdentityError> {
     Ok(bytes)
 }
 
+/// Writes a text that is never longer than the 43 characters of 32 bytes, without a copy of it.
+fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut room = [0; 43];
+    let text = room.get_mut(..BASE64URL_NOPAD.encode_len(bytes.len()));
+    let text = text.ok_or_else(|| S::Error::custom("more than 32 bytes"))?;
+    BASE64URL_NOPAD.encode_mut(bytes, text);
+    serializer.serialize_str(std::str::from_utf8(text).map_err(S::Error::custom)?)
+}
+
+/// Reads from a text where it stands.
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = ParseIdentityError>> Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("base64url without padding")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 macro_rules! base64url_text {
     ($name:ident) => {
         impl FromStr for $name {
@@ -36,14 +63,13 @@ macro_rules! base64url_text {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                BASE64URL_NOPAD.encode_display(&self.0).to_string().serialize(serializer)
+                serialize(&self.0, serializer)
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(TextVisitor(PhantomData))
             }
         }
     };

@@ -66,12 +66,18 @@ impl Writer {
     /// nothing can follow them there.
     pub fn event(&mut self, id: Option<&str>, name: Option<&str>, data: Option<&str>) {
         self.end_event();
+        // Room for all three at once.
+        let room =
+            |field: Option<&str>| field.map_or(0, |text| text.len().saturating_add(b"event: \n".len()));
+        let fields = room(id).saturating_add(room(name)).saturating_add(room(data));
+        self.buffer.reserve(fields.saturating_add(1));
         self.field(b"id: ", id);
         self.field(b"event: ", name);
-        for line in data.into_iter().flat_map(lines) {
-            self.buffer.extend_from_slice(b"data: ");
-            self.buffer.extend_from_slice(line.as_bytes());
-            self.buffer.extend_from_slice(b"\n");
+        match data {
+            // JSON that was checked is one line, and so are nearly all texts.
+            Some(line) if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_none() => self.data(line),
+            Some(text) => lines(text).for_each(|line| self.data(line)),
+            None => {}
         }
         self.buffer.extend_from_slice(b"\n");
     }
@@ -121,9 +127,19 @@ impl Writer {
     fn field(&mut self, name: &[u8], value: Option<&str>) {
         let Some(value) = value else { return };
         self.buffer.extend_from_slice(name);
-        for part in value.split(['\0', '\r', '\n']) {
-            self.buffer.extend_from_slice(part.as_bytes());
+        if memchr::memchr3(b'\0', b'\r', b'\n', value.as_bytes()).is_none() {
+            self.buffer.extend_from_slice(value.as_bytes());
+        } else {
+            for part in value.split(['\0', '\r', '\n']) {
+                self.buffer.extend_from_slice(part.as_bytes());
+            }
         }
+        self.buffer.extend_from_slice(b"\n");
+    }
+
+    fn data(&mut self, line: &str) {
+        self.buffer.extend_from_slice(b"data: ");
+        self.buffer.extend_from_slice(line.as_bytes());
         self.buffer.extend_from_slice(b"\n");
     }
 }

@@ -28,6 +28,9 @@ pub(super) fn decode(text: &[u8], limits: &Limits) -> Result<Option<Frame>, Deco
     if let Some(message) = plain_message(text, limits) {
         return message.map(Some);
     }
+    if let Some(frame) = plain_object(text) {
+        return Ok(Some(frame));
+    }
     let mut elements = Elements::of(text)?;
     let tag = elements.text("a tag")?;
     let frame = match tag.as_ref() {
@@ -45,7 +48,7 @@ pub(super) fn decode(text: &[u8], limits: &Limits) -> Result<Option<Frame>, Deco
         tag if tag.starts_with("x-") => return Ok(None),
         tag => {
             let kind = ObjectKind::of_tag(tag).ok_or(DecodeError::UnknownFrame)?;
-            decode_object(kind, elements.next("an object")?)?
+            decode_object(kind, elements.next("an object")?.get())?
         }
     };
     elements.end()?;
@@ -70,6 +73,23 @@ fn plain_message(text: &[u8], limits: &Limits) -> Option<Result<Frame, DecodeErr
     // One value, and nothing behind it: with an encoding behind the body this is not one.
     let raw = serde_json::from_slice(body.get(1..)?).ok()?;
     Some(json_body(raw, limits).map(|body| Frame::Message(Message { seq, kind: MessageKind::Plain, body })))
+}
+
+/// A frame of one object, `["hello",{…}]`, in the one form in which encoders write it: what it says is read at once.
+/// `None` leaves all else, and whatever may be wrong with the text, to the general way.
+fn plain_object(text: &[u8]) -> Option<Frame> {
+    /// As many bytes as no tag has more.
+    const TAG: usize = 8;
+    let rest = text.strip_prefix(b"[\"")?.strip_suffix(b"]")?;
+    let quote = rest.iter().take(TAG).position(|&byte| byte == b'"')?;
+    let (tag, rest) = rest.split_at_checked(quote)?;
+    let kind = ObjectKind::of_tag(std::str::from_utf8(tag).ok()?)?;
+    decode_checked_object(kind, rest.strip_prefix(b"\",")?)
+}
+
+/// Reads the object that a text consists of, if that is all there is to it and nothing is wrong.
+pub(super) fn decode_checked_object(kind: ObjectKind, text: &[u8]) -> Option<Frame> {
+    decode_object(kind, std::str::from_utf8(text).ok()?).ok()
 }
 
 /// The frames that carry one object.
@@ -97,8 +117,8 @@ impl ObjectKind {
     }
 }
 
-/// Reads the object of a frame.
-pub(super) fn decode_object(kind: ObjectKind, raw: &RawValue) -> Result<Frame, DecodeError> {
+/// Reads the object of a frame. If it is not well-formed, that is not always what the error says.
+pub(super) fn decode_object(kind: ObjectKind, raw: &str) -> Result<Frame, DecodeError> {
     Ok(match kind {
         ObjectKind::Hello => {
             let hello: Box<super::Hello> = object(raw)?;
@@ -194,19 +214,19 @@ fn close(elements: &mut Elements<'_>) -> Result<Close, DecodeError> {
     let code = CloseCode::from_word(&elements.text("a close code")?).map_err(|_| DecodeError::CloseCode)?;
     let reason = if elements.is_empty() { Cow::Borrowed("") } else { elements.text("a reason")? };
     let detail =
-        if elements.is_empty() { CloseDetail::default() } else { object(elements.next("a detail")?)? };
+        if elements.is_empty() { CloseDetail::default() } else { object(elements.next("a detail")?.get())? };
     let reason = Close::cut(&reason).to_owned();
     Ok(Close::new(code, reason).with_detail(detail))
 }
 
 /// Reads an object. It may be one deeper than JSON of the application, which can stand in it.
-fn object<T: DeserializeOwned>(raw: &RawValue) -> Result<T, DecodeError> {
+fn object<T: DeserializeOwned>(raw: &str) -> Result<T, DecodeError> {
     // A derived `Deserialize` would take an array of the fields as well.
-    if !raw.get().starts_with('{') {
+    if !raw.starts_with('{') {
         return Err(shape("expected an object"));
     }
-    check_depth(raw.get().as_bytes(), MAX_JSON_DEPTH.saturating_add(1))?;
-    serde_json::from_str(raw.get()).map_err(malformed)
+    check_depth(raw.as_bytes(), MAX_JSON_DEPTH.saturating_add(1))?;
+    serde_json::from_str(raw).map_err(malformed)
 }
 
 /// The text of a JSON string; `None` for any other value, or a string that is no Unicode text.
