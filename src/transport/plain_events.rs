@@ -3,7 +3,7 @@
 //! It implements the writing side of `docs/PROTOCOL.md`, "Plain SSE". What it writes can be resumed by the
 //! header `Last-Event-ID`, which a browser sends by itself.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 
@@ -23,7 +23,10 @@ use crate::frame::{Body, Frame, Seq};
 /// telling the page, so that even a stream cut before its first message is resumed; on a stream that begins anew
 /// because the old place is lost, an `event: lost` with empty data goes with it.
 pub struct PlainEvents {
-    token: String,
+    /// The token and a full stop; behind it the number of the latest event.
+    id: String,
+    /// The bytes of `id` that stay the same.
+    token: usize,
     /// What stands before all else, until it was written.
     prelude: Option<Prelude>,
     writer: Writer,
@@ -42,7 +45,9 @@ impl PlainEvents {
     /// The token is a secret.
     pub fn new(token: impl Into<String>, from: Seq) -> Self {
         let prelude = Some(Prelude { from, lost: false });
-        Self { token: token.into(), prelude, writer: Writer::new(), ping: None }
+        let mut id = token.into();
+        id.push('.');
+        Self { token: id.len(), id, prelude, writer: Writer::new(), ping: None }
     }
 
     /// The same, telling the client that what it wanted to go on from is lost.
@@ -55,19 +60,16 @@ impl PlainEvents {
     pub(super) fn push(&mut self, frame: &Frame) {
         if let Some(prelude) = self.prelude.take() {
             let (name, data) = if prelude.lost { (Some("lost"), Some("")) } else { (None, None) };
-            self.writer.event(Some(&self.id(prelude.from)), name, data);
+            self.event(prelude.from, name, data);
         }
         match frame {
-            Frame::Message(message) => {
-                let id = self.id(message.seq);
-                match &message.body {
-                    Body::Json(json) => self.writer.event(Some(&id), None, Some(json.as_str())),
-                    Body::Binary(bytes) => {
-                        let text = data_encoding::BASE64.encode(bytes);
-                        self.writer.event(Some(&id), None, Some(&text));
-                    }
+            Frame::Message(message) => match &message.body {
+                Body::Json(json) => self.event(message.seq, None, Some(json.as_str())),
+                Body::Binary(bytes) => {
+                    let text = data_encoding::BASE64.encode(bytes);
+                    self.event(message.seq, None, Some(&text));
                 }
-            }
+            },
             Frame::Ping(number) => {
                 self.writer.comment("");
                 self.ping = Some(*number);
@@ -77,8 +79,11 @@ impl PlainEvents {
         }
     }
 
-    fn id(&self, seq: Seq) -> String {
-        format!("{}.{seq}", self.token)
+    fn event(&mut self, seq: Seq, name: Option<&str>, data: Option<&str>) {
+        self.id.truncate(self.token);
+        // Writing to memory does not fail.
+        let _infallible = write!(self.id, "{seq}");
+        self.writer.event(Some(&self.id), name, data);
     }
 
     pub(super) fn len(&self) -> usize {
