@@ -49,7 +49,7 @@ pub(super) fn route(method: &Method, uri: &Uri, headers: &HeaderMap) -> Route {
 }
 
 fn route_get(uri: &Uri, headers: &HeaderMap) -> Route {
-    let upgrades = has_word(headers, CONNECTION, "upgrade") && has_word(headers, UPGRADE, "websocket");
+    let upgrades = has_word(headers, &UPGRADE, "websocket") && has_word(headers, &CONNECTION, "upgrade");
     match (upgrades, headers.get(SEC_WEBSOCKET_KEY)) {
         (true, Some(_)) if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|v| v.as_bytes() != b"13") => {
             Route::OtherWebSocket
@@ -58,7 +58,9 @@ fn route_get(uri: &Uri, headers: &HeaderMap) -> Route {
         (true, Some(_)) => Route::WebSocket,
         (false, Some(_)) => Route::Stripped,
         (_, None) if asks_for_script(uri) => Route::Script,
-        (_, None) if accepts(headers).any(|media| media == media::EVENT_STREAM) => Route::Events,
+        (_, None) if accepts(headers).any(|media| media.eq_ignore_ascii_case(media::EVENT_STREAM)) => {
+            Route::Events
+        }
         (_, None) => Route::Discovery,
     }
 }
@@ -68,7 +70,7 @@ fn asks_for_script(uri: &Uri) -> bool {
 }
 
 /// Whether a list of words in a header names one.
-pub(super) fn has_word(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+pub(super) fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let values = headers.get_all(name);
     let mut words = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     words.any(|named| named.trim().eq_ignore_ascii_case(word))
@@ -81,36 +83,42 @@ pub(super) fn parameters(uri: &Uri) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// The media types that `Accept` names, without parameters, except those it refuses (`q=0`).
-fn accepts(headers: &HeaderMap) -> impl Iterator<Item = String> {
+fn accepts(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).filter_map(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next()?.to_ascii_lowercase();
-        let refused = parts.any(|part| {
+        let Some((media, parameters)) = range.split_once(';') else { return Some(range.trim()) };
+        let refused = parameters.split(';').map(str::trim).any(|part| {
             let quality = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
             quality.and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
         });
-        (!refused).then_some(media)
+        (!refused).then_some(media.trim())
     })
+}
+
+/// What a table of media types says of one; their case does not count.
+fn look_up<T: Copy>(table: &[(&str, T)], media: &str) -> Option<T> {
+    table.iter().find(|(known, _)| media.eq_ignore_ascii_case(known)).map(|(_, found)| *found)
 }
 
 /// How the body of a request is encoded; none if in no way of ours.
 pub(super) fn body_encoding(headers: &HeaderMap) -> Option<Encoding> {
-    match media::content_type(headers).as_str() {
-        media::TEXT | media::LINES | "" => Some(Encoding::Json),
-        media::BINARY => Some(Encoding::Binary),
-        _ => None,
-    }
+    let table = [
+        (media::TEXT, Encoding::Json),
+        (media::LINES, Encoding::Json),
+        ("", Encoding::Json),
+        (media::BINARY, Encoding::Binary),
+    ];
+    look_up(&table, media::named(headers))
 }
 
 /// How the one answer to a request is encoded: as `Accept` says or, where that leaves it open, as the request is.
 pub(super) fn answer_encoding(headers: &HeaderMap, request: Encoding) -> Encoding {
-    let mut named = accepts(headers).filter_map(|media| match media.as_str() {
-        media::BINARY => Some(Encoding::Binary),
-        media::LINES | media::TEXT => Some(Encoding::Json),
-        _ => None,
-    });
-    named.next().unwrap_or(request)
+    let table = [
+        (media::LINES, Encoding::Json),
+        (media::BINARY, Encoding::Binary),
+        (media::TEXT, Encoding::Json),
+    ];
+    accepts(headers).find_map(|media| look_up(&table, media)).unwrap_or(request)
 }
 
 /// In which way a stream of frames may be written.
@@ -126,12 +134,14 @@ pub(super) fn stream_form(headers: &HeaderMap) -> Option<StreamForm> {
     if !headers.contains_key(ACCEPT) {
         return Some(StreamForm::EventStream);
     }
-    accepts(headers).find_map(|media| match media.as_str() {
-        media::EVENT_STREAM | "text/*" | "*/*" => Some(StreamForm::EventStream),
-        media::BINARY => Some(StreamForm::Frames),
-        media::LINES => Some(StreamForm::Lines),
-        _ => None,
-    })
+    let table = [
+        (media::EVENT_STREAM, StreamForm::EventStream),
+        (media::BINARY, StreamForm::Frames),
+        (media::LINES, StreamForm::Lines),
+        ("text/*", StreamForm::EventStream),
+        ("*/*", StreamForm::EventStream),
+    ];
+    accepts(headers).find_map(|media| look_up(&table, media))
 }
 
 #[cfg(test)]

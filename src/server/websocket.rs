@@ -7,7 +7,7 @@ use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
@@ -64,8 +64,7 @@ impl Inner {
         if !plain && self.check_offered(TransportKind::WebSocket).is_err() {
             return Ok(not_here("No WebSockets are served here: use another transport.\n"));
         }
-        let protocol: HeaderName = SEC_WEBSOCKET_PROTOCOL;
-        let speaks = route::has_word(headers, protocol, SUBPROTOCOL);
+        let speaks = route::has_word(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
         if !plain && !speaks {
             let reason = "the subprotocol must be throughline.v1; clients without the library add ?plain";
             return Err(Close::new(CloseCode::UnsupportedVersion, reason));

@@ -12,10 +12,15 @@ pub const BINARY: &str = "application/vnd.throughline";
 /// Of a stream of events (HTML standard, "Server-sent events").
 pub const EVENT_STREAM: &str = "text/event-stream";
 
-/// The media type that headers name, in lower case and without parameters; empty when they name none.
-pub fn content_type(headers: &HeaderMap) -> String {
+/// The media type that headers name, without parameters; empty when they name none. Its case does not count.
+pub fn named(headers: &HeaderMap) -> &str {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// The same in lower case.
+pub fn content_type(headers: &HeaderMap) -> String {
+    named(headers).to_ascii_lowercase()
 }
 
 #[cfg(test)]
