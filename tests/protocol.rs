@@ -83,7 +83,11 @@ fn the_defaults_are_those_of_the_code() {
         format!("| send buffer | {} messages, {} MiB |", buffer.messages, buffer.bytes >> 20),
         format!("| requests that wait for answers | {} |", config.max_requests),
         format!("| heartbeat; patience | {} s;", config.heartbeat.as_secs()),
-        format!("| receipt by itself | {} ms |", config.ack_delay.as_millis()),
+        format!(
+            "| receipt by itself; while it is about little | {} ms; {} s |",
+            config.ack_delay.as_millis(),
+            config.light_ack_delay.as_secs()
+        ),
         format!("| `hello` to `welcome` (client) | {} s |", config.welcome_within.as_secs()),
         format!("| `welcome` to proof (client) | {} s |", config.prove_within.as_secs()),
         format!("| `attach` to its `ack` (client) | {} s |", config.attach_within.as_secs()),

@@ -53,6 +53,7 @@ fn config(data: &mut Unstructured<'_>, honest: bool) -> Result<Arc<Config>> {
     config.limits.max_message_bytes = data.int_in_range(1..=40)?;
     config.max_requests = data.int_in_range(0..=3)?;
     config.ack_delay = Duration::from_millis(data.int_in_range(0..=50)?);
+    config.light_ack_delay = Duration::from_millis(data.int_in_range(0..=2_000)?);
     config.heartbeat = Duration::from_millis(data.int_in_range(0..=20_000)?);
     config.hold = Duration::from_millis(data.int_in_range(0..=10_000)?);
     if data.arbitrary()? {

@@ -7,6 +7,7 @@ import type { Binding } from "../src/session/binding.js";
 import { close } from "../src/session/close.js";
 import { type Config, defaults } from "../src/session/config.js";
 import { httpRules } from "../src/session/http.js";
+import type { Held } from "../src/session/outbox.js";
 import { createSession, type Listener } from "../src/session/session.js";
 
 const begin = (config: Partial<Config> = {}) => {
@@ -80,10 +81,37 @@ test("a message that is repeated is delivered once, and its receipt is told agai
   const { bound, hear, saw, said, pass } = met();
   hear(bound, message(1));
   pass(50);
+  assert.deepEqual(said(bound), [], "it is about little");
+  pass(1950);
   assert.deepEqual(said(bound), ["ack"]);
   hear(bound, message(1));
   assert.deepEqual(said(bound), ["ack"]);
   assert.deepEqual(saw(), [["message", 1]]);
+});
+
+test("a receipt waits 50 ms once it is about more than a little, and goes with the pong to who asks", () => {
+  const { bound, hear, said, pass } = met();
+  for (let number = 1; number <= 16; number++) hear(bound, message(number));
+  pass(50);
+  assert.deepEqual(said(bound), ["ack"]);
+  hear(bound, message(17));
+  hear(bound, ["ping", 1]);
+  assert.deepEqual(said(bound), ["pong", "ack"]);
+});
+
+test("who waits for a receipt asks for it once", () => {
+  const { session, bound, send, said, hear } = met();
+  hear(bound, welcome(bound));
+  send(1);
+  assert.deepEqual(said(bound), ["msg"]);
+  session.await_(send(2) as Held);
+  assert.deepEqual(said(bound), ["msg", "ping"]);
+  session.await_(send(3) as Held);
+  assert.deepEqual(said(bound), ["msg"], "the first question is not answered yet");
+  hear(bound, ["ack", 2]);
+  assert.deepEqual(said(bound), ["ping"]);
+  hear(bound, ["ack", 3]);
+  assert.deepEqual(said(bound), []);
 });
 
 test("messages beyond the window end the session, in number and in bytes", () => {
@@ -193,7 +221,7 @@ test("who closes and is held back says so, and who closes and hears it waits no 
   for (let number = 0; number < 300; number++) send(number);
   assert.equal(said(bound).length, 256);
   session.close_(close("normal"));
-  assert.deepEqual(said(bound), ["closing"]);
+  assert.deepEqual(said(bound), ["closing", "ping"]);
   assert.deepEqual(said(bound), []);
   hear(bound, ["closing"]);
   assert.deepEqual(said(bound), ["close"]);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::inbox::Delays;
 use crate::frame::{Limits, Role, TransportKind, Window};
 
 /// Whether the peer acknowledges what it receives.
@@ -32,8 +33,13 @@ pub struct Config {
     pub max_requests: usize,
     /// Whether the peer acknowledges. Default: it does.
     pub receipts: Receipts,
-    /// The longest that a receipt waits for company. Default: 50 ms.
+    /// The longest that a receipt waits for company when it matters: when it is about more than a little, or the peer
+    /// may have to hold back. Default: 50 ms.
     pub ack_delay: Duration,
+    /// The longest that it waits while it is about little: less than a sixteenth of the window's messages and a
+    /// sixty-fourth of its bytes. So much longer does a peer keep so little; one that needs to know asks.
+    /// Default: 2 s.
+    pub light_ack_delay: Duration,
     /// The longest from `close` to the peer's answer. Default: 10 s.
     pub close_timeout: Duration,
     /// Server: the time between pings; both ends give the other up after one and a half times this.
@@ -77,6 +83,7 @@ impl Default for Config {
             max_requests: 256,
             receipts: Receipts::Given,
             ack_delay: Duration::from_millis(50),
+            light_ack_delay: Duration::from_secs(2),
             close_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(20),
             resume_window: Duration::from_secs(120),
@@ -116,6 +123,11 @@ impl Config {
                 bytes: self.window.bytes.max(early.bytes),
             },
         }
+    }
+
+    /// How long receipts wait for company.
+    pub(super) fn ack_delays(&self) -> Delays {
+        Delays { usual: self.ack_delay, light: self.light_ack_delay.max(self.ack_delay) }
     }
 
     /// Refuses what no session can work with.

@@ -20,6 +20,15 @@ pub(super) enum Arrival {
     Flood,
 }
 
+/// How long a receipt waits for company.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delays {
+    /// Usually.
+    pub(super) usual: Duration,
+    /// While it is about little.
+    pub(super) light: Duration,
+}
+
 #[derive(Debug)]
 pub(super) struct Inbox {
     received: Seq,
@@ -149,13 +158,32 @@ impl Inbox {
                 || self.taken_untold >= bytes)
     }
 
-    /// Sets the time by which a receipt goes by itself, if one is worth it and none is set.
-    pub(super) fn arm(&mut self, now: Moment, delay: Duration) {
-        let worth =
-            self.received > self.told.received || (self.taken > self.told.taken && self.is_pressing());
-        if worth && self.due.is_none() && !self.overdue {
-            self.due = Some(later(now, delay));
+    /// Sets the time by which a receipt goes by itself, if one is worth it; an earlier one that is set stays.
+    #[inline]
+    pub(super) fn arm(&mut self, now: Moment, delays: Delays) {
+        if self.overdue || self.told == self.receipt() {
+            return;
         }
+        let wait = if self.is_heavy() || (self.taken > self.told.taken && self.is_pressing()) {
+            delays.usual
+        } else if self.received > self.told.received && self.due.is_none() {
+            delays.light
+        } else {
+            return;
+        };
+        let due = later(now, wait);
+        self.due = Some(self.due.map_or(due, |set| set.min(due)));
+    }
+
+    /// Whether the peer keeps more than a little for want of a receipt.
+    fn is_heavy(&self) -> bool {
+        self.received.since(self.told.received) >= u64::from(self.window.messages / 16).max(1)
+            || self.received_untold >= (self.window.bytes / 64).max(1)
+    }
+
+    /// The peer asks what was received: it is told now, unless it knows.
+    pub(super) fn ask(&mut self) {
+        self.overdue |= self.is_untold();
     }
 
     pub(super) fn due(&self) -> Option<Moment> {

@@ -311,6 +311,11 @@ impl Session {
         Ok(self.outbox.push(kind, body))
     }
 
+    /// Notes that somebody waits for the receipt of a message: the peer is asked for it once it was sent.
+    pub fn await_receipt(&mut self, ticket: Ticket) {
+        self.outbox.await_receipt(ticket);
+    }
+
     /// Ends the session in order: what was accepted is delivered first, then the close is said and repeated
     /// until the peer answers it, for at most the close timeout.
     pub fn close(&mut self, now: Instant, close: Close) {
@@ -338,7 +343,7 @@ impl Session {
     pub fn acknowledge(&mut self, now: Instant, count: u64) {
         let now = self.tick(now);
         self.inbox.take(count);
-        self.inbox.arm(now, self.config.ack_delay);
+        self.inbox.arm(now, self.config.ack_delays());
     }
 
     /// The receipt as the answer to a push of an attachment.
@@ -349,7 +354,7 @@ impl Session {
     pub fn push_answer(&mut self, attachment: Attachment) -> Ack {
         if self.is_carrier(attachment) {
             self.inbox.tell_received();
-            self.inbox.arm(self.now, self.config.ack_delay);
+            self.inbox.arm(self.now, self.config.ack_delays());
         }
         self.inbox.receipt()
     }
@@ -381,7 +386,7 @@ impl Session {
             frame if self.binding(attachment).is_some() => self.handle_control(now, attachment, via, frame),
             _ => {}
         }
-        self.inbox.arm(now, self.config.ack_delay);
+        self.inbox.arm(now, self.config.ack_delays());
     }
 
     /// Notes that an attachment brought what is not of the protocol.

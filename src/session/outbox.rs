@@ -45,6 +45,10 @@ pub(super) struct Outbox {
     window: Window,
     last_ticket: u64,
     acked_ticket: u64,
+    /// The latest message for whose receipt somebody waits.
+    awaited: u64,
+    /// Up to where the peer was asked what it has received.
+    asked: Seq,
 }
 
 /// An acknowledgement of what was never sent, or one whose parts contradict each other.
@@ -65,6 +69,8 @@ impl Outbox {
             window,
             last_ticket: 0,
             acked_ticket: 0,
+            awaited: 0,
+            asked: Seq::ZERO,
         }
     }
 
@@ -195,6 +201,31 @@ impl Outbox {
     /// Begins again at the oldest unacknowledged message.
     pub(super) fn rewind(&mut self) {
         self.cursor = 0;
+        self.asked = Seq::ZERO;
+    }
+
+    /// Notes that somebody waits for a receipt.
+    pub(super) fn await_receipt(&mut self, ticket: Ticket) {
+        self.awaited = self.awaited.max(ticket.0);
+    }
+
+    /// Whether to ask the peer what it has received: because somebody waits for that, or half of what may be held is,
+    /// and all of it was sent. Not again before what was asked about is acknowledged.
+    #[inline]
+    pub(super) fn is_asking(&self, closing: bool, bound: Window) -> bool {
+        if self.cursor == 0 || self.asked > self.acked {
+            return false;
+        }
+        let full = || {
+            let messages = self.queue.len().saturating_mul(2) >= bound.messages as usize;
+            self.is_handed_over() && (messages || self.bytes.saturating_mul(2) >= bound.bytes)
+        };
+        closing || self.awaited > self.acked_ticket || full()
+    }
+
+    /// Notes that the peer was asked about all that was sent.
+    pub(super) fn note_asked(&mut self) {
+        self.asked = self.sent();
     }
 
     /// Whether a receipt says more than those before.

@@ -156,6 +156,10 @@ impl Session {
                 if let Some(binding) = self.binding_mut(attachment) {
                     (binding.pong, binding.pong_due) = (number, true);
                 }
+                // Who asks whether the path lives may be asking what came of what it sent.
+                if self.is_carrier(attachment) {
+                    self.inbox.ask();
+                }
             }
             Frame::Pong(number) => self.handle_pong(now, attachment, via, number),
             Frame::Welcome(welcome) => self.handle_welcome(now, attachment, &welcome),

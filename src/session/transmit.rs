@@ -1,6 +1,6 @@
 //! What goes out next on an attachment, in which order.
 
-use crate::frame::{Ack, Attach, Attachment, Frame, MessageKind, Role};
+use crate::frame::{Ack, Attach, Attachment, Frame, MessageKind, Role, TransportKind};
 
 use super::binding::Stage;
 use super::{EndedBy, Phase, Receipts, Session};
@@ -11,7 +11,7 @@ impl Session {
             if self.outbox.has_next() {
                 return self.receipt_or_message();
             }
-            if !self.inbox.is_owed() {
+            if !self.inbox.is_owed() && !self.must_ask() {
                 return None;
             }
         }
@@ -41,8 +41,36 @@ impl Session {
                 self.next_message()
             };
         }
-        let control = self.receipt_or_close(attachment);
+        let control = self.receipt_or_close(attachment).or_else(|| self.ask(attachment));
         self.lend(control)
+    }
+
+    /// Whether the peer is to be asked what it has received.
+    #[inline]
+    fn must_ask(&self) -> bool {
+        let closing = matches!(self.phase, Phase::Closing { .. });
+        self.outbox.is_asking(closing, self.config.send_buffer) && self.config.receipts == Receipts::Given
+    }
+
+    /// The `ping` that asks for a receipt, where nothing else brings one soon: polls do at once, and so do the answers to
+    /// pushes.
+    fn ask(&mut self, attachment: Attachment) -> Option<Frame> {
+        if !self.must_ask() {
+            return None;
+        }
+        let role = self.role();
+        let binding = self.binding_mut(attachment).filter(|binding| binding.stage == Stage::Attached)?;
+        let ping = match (role, binding.transport) {
+            (Role::Client, TransportKind::WebSocket) if binding.proved => Frame::Ping(None),
+            // A number of its own: on a stream only the answer to the latest ping proves that it lives.
+            (Role::Server, TransportKind::WebSocket | TransportKind::Sse) => {
+                binding.ping += 1;
+                Frame::Ping(Some(binding.ping))
+            }
+            _ => return None,
+        };
+        self.outbox.note_asked();
+        Some(ping)
     }
 
     /// Server: whether nothing but messages and receipts can be next: the one transport is attached and owes no control

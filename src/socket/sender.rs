@@ -68,7 +68,7 @@ impl Sender {
 
     /// Sends a message and waits until the peer has received it.
     ///
-    /// A receipt goes with whatever else the peer sends, by itself within 50 ms.
+    /// The peer is asked for the receipt: it takes a round trip.
     ///
     /// # Errors
     /// When it is not accepted, or the session ends first.

@@ -141,6 +141,7 @@ pub(crate) fn config(net: &mut Network, role: Role) -> Config {
     config.limits.max_message_bytes = 256;
     config.max_requests = rng.range(1, 8) as usize;
     config.ack_delay = rng.millis(0, 100);
+    config.light_ack_delay = rng.millis(0, 5000);
     config.close_timeout = Duration::from_secs(10);
     config.heartbeat = rng.millis(1000, 20_000);
     config.resume_window = rng.millis(40_000, 90_000);

@@ -17,7 +17,9 @@ export interface Config {
   readonly cautious_: boolean;
   /** How many requests may wait for their answer. */
   readonly requests_: number;
+  /** How long a receipt waits for company: usually, and while it is about little. */
   readonly ackDelay_: number;
+  readonly lightAckDelay_: number;
   readonly closeTimeout_: number;
   /** How long to ask a poll to be held. */
   readonly hold_: number;
@@ -38,6 +40,7 @@ export const defaults: Config = {
   cautious_: false,
   requests_: 256,
   ackDelay_: 50,
+  lightAckDelay_: 2_000,
   closeTimeout_: 10_000,
   hold_: 10_000,
   welcomeWithin_: 10_000,

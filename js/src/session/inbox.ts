@@ -80,13 +80,18 @@ export const createInbox = (window: Window, capacity = window, received = 0, vag
         receivedUntold >= halfBytes ||
         taken - toldTaken >= halfMessages ||
         takenUntold >= halfBytes),
-    /** Sets the time by which a receipt goes by itself, if one is worth it and none is set. */
-    arm_(now: number, delay: number) {
+    /** Sets the time by which a receipt goes by itself, if one is worth it; an earlier one that is set stays. */
+    arm_(now: number, delay: number, light: number) {
+      if (overdue) return;
+      const heavy = received - toldReceived >= Math.max(window.messages >> 4, 1) || receivedUntold >= Math.max(window.bytes >> 6, 1);
       // For what was only taken it is worth it when the peer, as far as it knows, may have to hold back.
       const pressing = received - toldTaken >= halfMessages || held + takenUntold + maxMessage > window.bytes;
-      if ((received > toldReceived || (taken > toldTaken && pressing)) && due === Infinity && !overdue) {
-        due = now + delay;
-      }
+      if (heavy || (taken > toldTaken && pressing)) due = Math.min(due, now + delay);
+      else if (received > toldReceived) due = Math.min(due, now + Math.max(light, delay));
+    },
+    /** The peer asks what was received: it is told now, unless it knows. */
+    ask_() {
+      overdue ||= isUntold();
     },
     timeout_(now: number) {
       if (due <= now) {

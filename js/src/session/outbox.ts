@@ -19,6 +19,8 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
   /** Sizes of the messages after `taken` up to `acked`: not held any more, still counted by the window. */
   const untaken: number[] = [];
   let outstanding = 0;
+  /** Up to where the peer was asked what it has received. */
+  let asked = 0;
   let bytes = queue.reduce((sum, held) => sum + held[4], 0);
 
   const fits = (count: number, size: number, bound: Window) =>
@@ -71,7 +73,17 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
     },
     /** Begins again at the oldest unacknowledged message. */
     rewind_() {
-      cursor = 0;
+      cursor = asked = 0;
+    },
+    /**
+     * Asks the peer what it has received, if somebody waits for it or half of what may be held is, and all of it was
+     * sent; not again before what was asked about is acknowledged.
+     */
+    ask_(awaited: boolean, bound: Window): boolean {
+      const full = () => cursor === queue.length && (queue.length * 2 >= bound.messages || bytes * 2 >= bound.bytes);
+      const asks = cursor > 0 && asked <= acked && (awaited || full());
+      if (asks) asked = acked + numbered;
+      return asks;
     },
     isNews_: (received: number, took: number) => received > acked || took > taken,
     /** Takes a receipt; false is one for what was never sent. Receipts never go back. */

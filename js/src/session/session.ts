@@ -86,6 +86,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   /** Requests that were numbered, and how many were accepted, that have no answer. */
   const requests = new Map<number, Held>();
   let openRequests = 0;
+  /** The latest message for whose receipt somebody waits. */
+  let awaited: Held | undefined;
   let phase = OPEN;
   let closing: Close;
   let closingUntil = Infinity;
@@ -288,6 +290,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         break;
       case "ping":
         bound.pongDue_ = ["pong", ...frame.slice(1)] as unknown as Frame;
+        // It may be asking what came of what it sent.
+        if (carrier() === bound) inbox.ask_();
         break;
       case "pong":
         if (!push) handlePong(bound, value);
@@ -388,9 +392,15 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     }
     if (!stage_) return;
     if (inbox.isOwed_()) return ack();
+    const last = goodbye(bound);
+    if (last || bound.kind_ !== "websocket" || !bound.proved_) return last;
+    // Pushes are answered by receipts, and the pong to a probe is to be the latest.
+    return outbox.ask_(phase === CLOSING || (!!awaited && (!awaited[1] || awaited[1] > outbox.acked_())), config.outbox_) ? ["ping"] : undefined;
+  };
+  const goodbye = (bound: Binding): Frame | undefined => {
     // Two ends that close at once take nothing more from each other and would wait in vain for receipts: who has seen
     // that says its close right behind its messages, and the answer says what came through.
-    if (!phase || closeSaid_) return;
+    if (!phase || bound.closeSaid_) return;
     if (!outbox.held_().messages || peerCloses || (refused && outbox.isHandedOver_())) {
       bound.closeSaid_ = true;
       return seal(closing);
@@ -461,6 +471,11 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       return held;
     },
 
+    /** Notes that somebody waits for the receipt of a message: the server is asked for it once it was sent. */
+    await_(held: Held) {
+      awaited = held;
+    },
+
     /** Ends the session in order: what was accepted is delivered first. */
     close_(close: Close) {
       if (phase) return;
@@ -475,7 +490,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     /** Counts messages as taken by the application, in the order of their events. */
     take_(count: number) {
       inbox.take_(count);
-      inbox.arm_(now, config.ackDelay_);
+      inbox.arm_(now, config.ackDelay_, config.lightAckDelay_);
     },
 
     /** Binds a new transport: `hello` is the first frame for it. Nothing when the session is over. */
@@ -550,7 +565,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       // A receipt that opens the window is as good as a message: what waits for it goes at once.
       if (!push && (tag !== "ack" || outbox.isNews_(value, frame[2] ?? value))) bound.fruitful_ = true;
       handle(bound, push, frame);
-      inbox.arm_(now, config.ackDelay_);
+      inbox.arm_(now, config.ackDelay_, config.lightAckDelay_);
     },
 
     /** Notes that an attachment's transport has ended; or that it brought what is not of the protocol: a middlebox may

@@ -167,7 +167,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     }
     if (waiter) {
       waiters.set(held, waiter);
-      if (tag === "msg") receipts.push(held);
+      if (tag === "msg") {
+        receipts.push(held);
+        session.await_(held);
+      }
     }
     wake();
   };

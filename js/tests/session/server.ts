@@ -14,6 +14,7 @@ export interface ServerConfig {
   early: Window;
   requests: number;
   ackDelay: number;
+  lightAckDelay: number;
   closeTimeout: number;
   heartbeat: number;
   resumeWindow: number;
@@ -28,6 +29,7 @@ export const serverDefaults: ServerConfig = {
   early: { messages: 64, bytes: 64 << 10 },
   requests: 256,
   ackDelay: 50,
+  lightAckDelay: 2_000,
   closeTimeout: 10_000,
   heartbeat: 20_000,
   resumeWindow: 120_000,
@@ -190,12 +192,12 @@ export class ServerSession {
   take(now: number, count: number): void {
     this.tick(now);
     this.inbox.take_(count);
-    this.inbox.arm_(this.now, this.config.ackDelay);
+    this.inbox.arm_(this.now, this.config.ackDelay, this.config.lightAckDelay);
   }
   pushAnswer(attachment: number): Frame {
     if (this.attachment === attachment) {
       this.inbox.tell_(false);
-      this.inbox.arm_(this.now, this.config.ackDelay);
+      this.inbox.arm_(this.now, this.config.ackDelay, this.config.lightAckDelay);
     }
     return this.ackFrame();
   }
@@ -343,6 +345,7 @@ export class ServerSession {
         break;
       case "ping":
         if (bound) bound.pongDue = frame[1] === undefined ? ["pong"] : ["pong", frame[1]];
+        if (bound && this.carrier() === bound) this.inbox.ask_();
         break;
       case "pong":
         break;
@@ -367,7 +370,7 @@ export class ServerSession {
       default:
         if (bound) this.fail(`a frame out of its place: ${frame[0]}`);
     }
-    this.inbox.arm_(this.now, this.config.ackDelay);
+    this.inbox.arm_(this.now, this.config.ackDelay, this.config.lightAckDelay);
   }
 
   private message(attachment: number, push: boolean, frame: MessageFrame): void {
@@ -477,6 +480,11 @@ export class ServerSession {
       bound.ackDue = false;
       return this.tell();
     }
+    const last = this.goodbye(bound);
+    if (last || bound.transport === "long-polling") return last;
+    return this.outbox.ask_(this.phase === "closing", this.config.outbox) ? ["ping", ++bound.ping] : undefined;
+  }
+  private goodbye(bound: Bound): Frame | undefined {
     if (this.phase !== "closing" || bound.closeSaid) return undefined;
     if (!this.outbox.held_().messages || this.peerCloses || (this.refused && this.outbox.isHandedOver_())) {
       bound.closeSaid = true;

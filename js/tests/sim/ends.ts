@@ -93,12 +93,12 @@ const common = (net: Network) => {
     messages: rng.chance(300) ? rng.range(1, 4) : rng.range(4, 64),
     bytes: rng.chance(200) ? 200 : 1 << 20,
   };
-  return { window, outbox, requests: rng.range(1, 8), ackDelay: rng.range(0, 100) };
+  return { window, outbox, requests: rng.range(1, 8), ackDelay: rng.range(0, 100), lightAckDelay: rng.range(0, 5_000) };
 };
 
 export const clientConfig = (net: Network): Config => {
   const { rng } = net;
-  const { window, outbox, requests, ackDelay } = common(net);
+  const { window, outbox, requests, ackDelay, lightAckDelay } = common(net);
   const hasty = rng.chance(200);
   return {
     ...defaults,
@@ -108,6 +108,7 @@ export const clientConfig = (net: Network): Config => {
     cautious_: rng.chance(500),
     requests_: requests,
     ackDelay_: ackDelay,
+    lightAckDelay_: lightAckDelay,
     hold_: rng.chance(100) ? 0 : rng.range(500, 10_000),
     unansweredWithin_: 15_000,
     pushRetry_: rng.range(10, 500),

@@ -8,9 +8,12 @@ fn a_graceful_close_goes_out_when_all_before_it_is_acknowledged() {
     ends.client.send(MessageKind::Plain, Body::from("last")).unwrap();
     ends.client.close(ends.now, normal());
     assert_eq!(ends.client.send(MessageKind::Plain, Body::from("more")), Err(SendError::Closed));
-    assert_eq!(tags(&ends.up(number(1), WebSocket)), ["msg"]);
-    ends.later(60);
-    ends.down(number(1));
+    assert_eq!(tags(&ends.up(number(1), WebSocket)), ["msg", "ping"]);
+    assert_eq!(
+        tags(&ends.down(number(1))),
+        ["pong", "ack"],
+        "who closes asks, and need not wait for a timer"
+    );
     assert_eq!(tags(&ends.up(number(1), WebSocket)), ["close"]);
     let end = ended(&mut ends.server).unwrap();
     assert_eq!((end.by, end.close.code.clone()), (EndedBy::Peer, CloseCode::Normal));
@@ -111,7 +114,7 @@ fn two_ends_that_close_at_once_while_both_are_held_back_do_not_wait_for_each_oth
 fn an_end_that_closes_later_knows_that_its_peer_takes_no_more() {
     let mut ends = held_back(WebSocket);
     ends.client.close(ends.now, normal());
-    assert_eq!(tags(&ends.up(number(1), WebSocket)), ["msg", "msg", "closing"]);
+    assert_eq!(tags(&ends.up(number(1), WebSocket)), ["msg", "msg", "closing", "ping"]);
     assert_eq!(seqs(&ends.down(number(1))), [0; 0], "nothing that would be refused is sent");
     ends.server.close(ends.now, normal());
     assert_eq!(tags(&ends.down(number(1))).last(), Some(&"close"));

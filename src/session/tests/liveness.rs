@@ -175,7 +175,7 @@ fn no_wait_is_beyond_what_time_can_hold() {
         config.resume_window = Duration::MAX;
         config.heartbeat = Duration::from_secs(u64::MAX / 4);
         config.close_timeout = Duration::MAX;
-        config.ack_delay = Duration::MAX;
+        (config.ack_delay, config.light_ack_delay) = (Duration::MAX, Duration::MAX);
         config.welcome_within = Duration::MAX;
     };
     let mut ends = Ends::with(endless, endless);

@@ -4,16 +4,107 @@ use super::*;
 
 #[test]
 fn a_receipt_waits_for_company_and_then_goes_by_itself() {
-    let mut ends = Ends::met(WebSocket);
+    let mut ends = Ends::with(|_| {}, |server| *server = Config::default());
+    ends.meet(WebSocket, Intent::Attach);
     ends.server.handle_frame(ends.now, number(1), Via::Carrier, message(1));
     assert_eq!(lend(&mut ends.server, number(1)), []);
-    assert_eq!(ends.server.poll_timeout(), Some(at(50)));
-    ends.later(49);
+    assert_eq!(ends.server.poll_timeout(), Some(at(2000)));
+    ends.later(1999);
     assert_eq!(lend(&mut ends.server, number(1)), []);
     ends.later(1);
     assert_eq!(lend(&mut ends.server, number(1)), [ack(1, 0)]);
-    ends.later(100);
+    ends.later(3000);
     assert_eq!(lend(&mut ends.server, number(1)), [], "told once");
+}
+
+#[test]
+fn a_receipt_that_is_about_more_than_a_little_waits_50_ms() {
+    let heavy: [(u32, u64, u64); 2] = [(32, 1 << 20, 2), (256, 64, 1)];
+    for (messages, bytes, count) in heavy {
+        let mut ends = Ends::with(
+            |_| {},
+            |server| {
+                *server = Config { window: Window { messages, bytes }, ..Config::default() };
+            },
+        );
+        ends.meet(WebSocket, Intent::Attach);
+        for value in 1..=count {
+            assert_eq!(ends.server.poll_timeout().is_some_and(|due| due <= at(2000)), value > 1);
+            ends.server.handle_frame(ends.now, number(1), Via::Carrier, message(value));
+        }
+        assert_eq!(ends.server.poll_timeout(), Some(at(50)), "the shorter wait counts from when it is due");
+        ends.later(50);
+        assert_eq!(lend(&mut ends.server, number(1)), [ack(count, 0)]);
+    }
+}
+
+#[test]
+fn a_ping_is_answered_with_the_receipt() {
+    let mut ends = Ends::met(WebSocket);
+    ends.server.handle_frame(ends.now, number(1), Via::Carrier, message(1));
+    ends.server.handle_frame(ends.now, number(1), Via::Carrier, Frame::Ping(None));
+    assert_eq!(lend(&mut ends.server, number(1)), [Frame::Pong(None), ack(1, 0)]);
+    ends.server.handle_frame(ends.now, number(1), Via::Carrier, Frame::Ping(None));
+    assert_eq!(lend(&mut ends.server, number(1)), [Frame::Pong(None)], "which is not said again");
+    ends.server.handle_frame(ends.now, number(1), Via::Carrier, message(2));
+    assert_eq!(lend(&mut ends.server, number(1)), [], "and what comes later waits for company again");
+}
+
+#[test]
+fn who_waits_for_a_receipt_asks_for_it_once() {
+    let mut ends = Ends::met(WebSocket);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["msg"], "nobody waits");
+    let ticket = ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.client.await_receipt(ticket);
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["msg", "ping"]);
+    let later = ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.client.await_receipt(later);
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["msg"], "the first question is not answered yet");
+    ends.client.handle_frame(ends.now, number(1), Via::Carrier, ack(2, 2));
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["ping"]);
+    ends.client.handle_frame(ends.now, number(1), Via::Carrier, ack(3, 3));
+    assert_eq!(lend(&mut ends.client, number(1)), []);
+    assert_eq!(ends.client.acked_ticket(), later);
+}
+
+#[test]
+fn a_question_that_was_lost_is_asked_again_on_the_next_attachment() {
+    let mut ends = Ends::met(WebSocket);
+    let ticket = ends.server.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.server.await_receipt(ticket);
+    assert_eq!(tags(&lend(&mut ends.server, number(1))), ["msg", "ping"]);
+    ends.client.handle_detach(ends.now, number(1));
+    ends.server.handle_detach(ends.now, number(1));
+    let attachment = ends.introduce(WebSocket, Intent::Attach);
+    ends.say_hello(attachment);
+    assert_eq!(tags(&lend(&mut ends.server, attachment)), ["welcome", "msg", "ping"]);
+}
+
+#[test]
+fn a_full_buffer_asks_where_the_window_does_not_fill_first() {
+    let mut ends = Ends::with(|client| client.send_buffer = window(8), |_| {});
+    ends.meet(WebSocket, Intent::Attach);
+    for _ in 0..3 {
+        ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    }
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["msg", "msg", "msg"]);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["msg", "ping"]);
+}
+
+#[test]
+fn polls_and_the_answers_to_pushes_need_no_asking() {
+    for kind in [Sse, LongPolling] {
+        let mut ends = Ends::met(kind);
+        let ticket = ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+        ends.client.await_receipt(ticket);
+        assert!(!tags(&lend(&mut ends.client, number(1))).contains(&"ping"), "{kind}");
+        let ticket = ends.server.send(MessageKind::Plain, Body::from("m")).unwrap();
+        ends.server.await_receipt(ticket);
+        let asked = tags(&lend(&mut ends.server, number(1))).contains(&"ping");
+        assert_eq!(asked, kind == Sse, "{kind}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::frame::{Close, CloseCode};
 use crate::session::{Event, SendError as Refused, Undelivered};
 
 use super::super::shared::{Incoming, Outgoing, Wakers};
+use super::super::waiters::Waiter;
 use super::{Driver, State};
 
 impl Driver {
@@ -57,7 +58,12 @@ impl Driver {
             return waiter.into_iter().for_each(|waiter| waiter.refuse(Refused::Closed));
         }
         match (self.session.send(kind, body), waiter) {
-            (Ok(ticket), Some(waiter)) => self.waiters.add(ticket, waiter),
+            (Ok(ticket), Some(waiter)) => {
+                if matches!(waiter, Waiter::Receipt(_)) {
+                    self.session.await_receipt(ticket);
+                }
+                self.waiters.add(ticket, waiter);
+            }
             (Err(refused), Some(waiter)) => waiter.refuse(refused),
             (_, None) => {}
         }

@@ -1,7 +1,7 @@
 //! throughline, over each of its transports and in both encodings: what a client owes the protocol
 //! (`docs/PROTOCOL.md` of the library), with hot paths by hand so that the generator stays cheap.
 //!
-//! A client here numbers its messages, tells its receipt with what it sends, at half the window or after 50 ms,
+//! A client here numbers its messages, tells its receipt with what it sends, at half the window, after 50 ms or 2 s,
 //! answers pings, and refuses any message whose number is not the next one. It does not replay: what it sent is
 //! always acknowledged before a workload drops it, and it fails where that does not hold.
 mod frames;
@@ -14,8 +14,9 @@ pub(super) use websocket::WebSocket;
 use super::{Cfg, Ev, Res, Resume};
 use std::time::{Duration, Instant};
 
-/// How long a receipt may wait for company.
+/// How long a receipt may wait for company: usually, and while it is about little.
 const RECEIPT_DELAY: Duration = Duration::from_millis(50);
+const LIGHT_RECEIPT_DELAY: Duration = Duration::from_secs(2);
 /// The window told in `hello`, and half of it: from there on a receipt goes at once.
 const WINDOW: (u64, u64) = (256, 1 << 20);
 
@@ -40,6 +41,8 @@ struct Core {
     told: u64,
     untold_bytes: u64,
     due: Option<Instant>,
+    /// It is about more than a little.
+    heavy: bool,
     /// The receipt goes now.
     owed: bool,
     /// Requests answered so far: all that `send_ack` sends are requests, answered in order.
@@ -64,6 +67,7 @@ impl Core {
             told: 0,
             untold_bytes: 0,
             due: None,
+            heavy: false,
             owed: false,
             answered: 0,
             welcomed: false,
@@ -112,10 +116,14 @@ impl Core {
             return Err(format!("message {seq} came after {}", self.received));
         }
         if self.received == self.told {
-            self.due = Some(Instant::now() + RECEIPT_DELAY);
+            self.due = Some(Instant::now() + LIGHT_RECEIPT_DELAY);
         }
         self.received = seq;
         self.untold_bytes += size as u64;
+        if !self.heavy && (seq - self.told >= WINDOW.0 / 16 || self.untold_bytes >= WINDOW.1 / 64) {
+            self.heavy = true;
+            self.due = self.due.min(Some(Instant::now() + RECEIPT_DELAY));
+        }
         self.owed |= seq - self.told >= WINDOW.0 / 2 || self.untold_bytes >= WINDOW.1 / 2;
         Ok(())
     }
@@ -167,7 +175,8 @@ impl Core {
 
     /// Counts the receipt as told.
     fn tell(&mut self) -> u64 {
-        (self.told, self.untold_bytes, self.due, self.owed) = (self.received, 0, None, false);
+        (self.told, self.untold_bytes, self.due) = (self.received, 0, None);
+        (self.owed, self.heavy) = (false, false);
         self.received
     }
 
