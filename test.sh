@@ -12,6 +12,8 @@ cd "$(dirname "$0")" || exit 1
 
 seeds=${SEEDS:-20000}
 fuzz_seconds=${FUZZ_SECONDS:-60}
+# All that is off by default.
+features=testing,tls,proxy,http2
 # `cargo test` runs the simulation too, with the few schedules that are its own default.
 unset SEEDS
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
@@ -50,7 +52,7 @@ lints() {
 
 # Helpers of integration tests, examples and benches may unwrap: whoever reads the panic wrote them.
 lints_of_tests() {
-    cargo clippy --quiet --all-targets --features testing -- \
+    cargo clippy --quiet --all-targets --features "$features" -- \
         -D warnings -A unreachable_pub -A clippy::unwrap_used -A clippy::expect_used -A clippy::panic
 }
 
@@ -66,7 +68,7 @@ core_has_no_runtime() {
 }
 
 docs() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features testing
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features "$features"
 }
 
 # In the profile of the other tests: their build is there already, and it checks arithmetic for overflow.
@@ -101,6 +103,9 @@ step "lints: socket" lints --no-default-features --features socket
 step "lints: server" lints --no-default-features --features server
 step "lints: client" lints --no-default-features --features client
 step "lints: testing" lints --no-default-features --features testing
+step "lints: tls" lints --no-default-features --features tls
+step "lints: proxy" lints --no-default-features --features proxy
+step "lints: http2" lints --no-default-features --features client,server,http2
 step "core without a runtime" core_has_no_runtime
 step "documentation" docs
 step "fuzz targets build" cargo +nightly fuzz build
@@ -111,7 +116,7 @@ for target in $targets; do
 done
 step "simulation: $seeds schedules" simulation
 step "interleavings of the hand-over to a driver" interleavings
-step "tests" cargo test --no-fail-fast --features testing
+step "tests" cargo test --no-fail-fast --features "$features"
 step "browser client: tools" js/test.sh tools
 step "browser client: types" js/test.sh types
 step "browser client: what the service serves is built from js/" js/test.sh served

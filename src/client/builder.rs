@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -18,11 +19,12 @@ use crate::socket::{Launch, Socket, launch};
 use crate::transport::BoxError;
 
 use super::backoff::Backoff;
+use super::connect::Connector;
 use super::dial::Dialer;
 use super::plan::Plan;
 use super::supervisor::{ClientSupervisor, Means, begin};
 use super::token::{Freshness, TokenSource};
-use super::{ConnectError, address};
+use super::{ConnectError, address, proxy, tls};
 
 /// Sets a client up. Setters take any value; what nothing can work with is refused by [`Builder::connect`] and
 /// [`Builder::start`], which name the field.
@@ -40,6 +42,8 @@ pub struct Builder {
     head_start: Duration,
     send_patience: Option<Duration>,
     session: Config,
+    proxy: proxy::Choice,
+    roots: tls::Roots,
 }
 
 impl Builder {
@@ -57,6 +61,8 @@ impl Builder {
             head_start: Duration::from_millis(250),
             send_patience: Some(Duration::from_secs(30)),
             session: Config::default(),
+            proxy: proxy::Choice::default(),
+            roots: tls::Roots::default(),
         }
     }
 
@@ -148,6 +154,35 @@ impl Builder {
         self
     }
 
+    /// The proxy that all connections go through, whatever the environment says: `http://`, `https://` (with feature
+    /// `tls`), `socks5://`, which resolves names here, or `socks5h://`, which leaves that to the proxy; and
+    /// `[user:password@]host[:port]`. Default: what the environment says.
+    ///
+    /// The environment is read when the client starts: `HTTPS_PROXY` for `https://` servers, `HTTP_PROXY` for
+    /// `http://` ones, `ALL_PROXY` for both, and `NO_PROXY`, which lists who is dialled directly: names with all that
+    /// is below them, addresses, networks (`10.0.0.0/8`), `*`, each with a port behind it or without. Lower case
+    /// counts too, and wins.
+    #[cfg(feature = "proxy")]
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = proxy::Choice::Through(proxy::Secret(url.into()));
+        self
+    }
+
+    /// Dials the server directly, whatever the environment says.
+    #[cfg(feature = "proxy")]
+    pub fn no_proxy(mut self) -> Self {
+        self.proxy = proxy::Choice::None;
+        self
+    }
+
+    /// A file of PEM certificates that are trusted beside those of the operating system: a company's own authority, or
+    /// the certificate of the server itself. It is read when the client starts. Default: none.
+    #[cfg(feature = "tls")]
+    pub fn ca_file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.roots.file = Some(path.into());
+        self
+    }
+
     /// Connects, and returns when the server has welcomed the session.
     ///
     /// Until then it tries for ever, unless there are [`Builder::max_attempts`] or a timeout around this future.
@@ -177,12 +212,15 @@ impl Builder {
     fn begin(self) -> Result<(Socket, oneshot::Receiver<Result<(), ConnectError>>), ConnectError> {
         let base = address::parse(&self.url)?;
         self.check()?;
+        let connector = Connector::new(self.proxy.settle()?, &self.roots, self.connect_timeout)?;
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
         let config = Arc::new(self.session);
         let now = tokio::time::Instant::now().into_std();
         let session = begin(&config, now).map_err(ConnectError::NoRandomness)?;
         let dialer = Dialer {
             base,
+            connector,
+            upgrades_only: AtomicBool::new(false),
             headers: self.headers,
             encoding: self.encoding,
             limits: config.limits,

@@ -2,18 +2,18 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::future::poll_fn;
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::SEC_WEBSOCKET_PROTOCOL;
-use http::{HeaderMap, HeaderValue, Uri};
-use hyper_util::client::legacy::connect::HttpConnector;
+use http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tower_service::Service;
 
 use crate::frame::{
     Batch, Close, CloseCode, Encoding, Frame, Json, Limits, Retry, Role, SessionId, TransportKind,
@@ -23,13 +23,19 @@ use crate::transport::{
     not_ours, session_uri,
 };
 
-use super::exchange::{HyperExchange, Stream};
+use super::connect::{Connector, LinkError, Purpose, Setup};
+use super::exchange::HyperExchange;
+use super::http2::{self, Asked};
+use super::link::{Link, Protocol, Stream};
 use super::token::{Freshness, TokenSource};
 
 /// What it takes to dial one server.
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) base: Uri,
+    pub(super) connector: Connector,
+    /// Set when this server was found to take WebSockets by HTTP/1.1 only.
+    pub(super) upgrades_only: AtomicBool,
     pub(super) headers: HeaderMap,
     pub(super) encoding: Encoding,
     pub(super) limits: Limits,
@@ -63,6 +69,8 @@ pub(super) enum Verdict {
     Later(Duration),
     /// No transport can work now: nobody is reached at all, or there is no token.
     Host,
+    /// No transport can work before somebody changes how this client is set up.
+    Setup(Setup),
     /// The server said in band what the matter is.
     Closed(Close),
 }
@@ -79,22 +87,10 @@ impl Dialer {
         freshness: Freshness,
     ) -> Result<Dialled, DialError> {
         let auth = self.token(freshness).await?;
-        let connector = self.connector();
-        let connecting = timeout(self.patience, connect(connector.clone(), self.base.clone()));
-        let stream = match connecting.await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(DialError::new(Verdict::Host, chain(error.as_ref()))),
-            Err(_) => return Err(DialError::new(Verdict::Host, "the server cannot be reached in time")),
-        };
         let transport: Box<dyn Transport> = match kind {
-            TransportKind::WebSocket => match timeout(self.patience, self.upgrade(stream, session)).await {
-                Ok(opened) => Box::new(opened?),
-                Err(_) => {
-                    return Err(DialError::new(Verdict::Transport, "the upgrade was not answered in time"));
-                }
-            },
-            TransportKind::Sse => Box::new(Streaming::new(self.endpoint(stream, connector))),
-            TransportKind::LongPolling => Box::new(Polling::new(self.endpoint(stream, connector))),
+            TransportKind::WebSocket => Box::new(self.websocket(session).await?),
+            TransportKind::Sse => Box::new(Streaming::new(self.endpoint().await?)),
+            TransportKind::LongPolling => Box::new(Polling::new(self.endpoint().await?)),
         };
         Ok(Dialled { transport, auth })
     }
@@ -112,42 +108,99 @@ impl Dialer {
         }
     }
 
-    fn connector(&self) -> HttpConnector {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(self.patience));
-        connector
+    async fn connect(&self, purpose: Purpose) -> Result<Stream, DialError> {
+        match timeout(self.patience, self.connector.connect(&self.base, purpose)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.judge_link(&error)),
+            Err(_) => Err(DialError::new(Verdict::Host, "the server cannot be reached in time")),
+        }
     }
 
-    fn endpoint(&self, first: Stream, others: HttpConnector) -> Endpoint {
-        Endpoint::new(Arc::new(HyperExchange::new(first, others)), self.base.clone())
+    fn judge_link(&self, error: &LinkError) -> DialError {
+        let verdict = match error {
+            LinkError::Setup(setup) => Verdict::Setup(setup.clone()),
+            // Whole requests need no tunnel.
+            LinkError::TunnelRefused { .. } if self.base.scheme() == Some(&Scheme::HTTP) => {
+                Verdict::Transport
+            }
+            LinkError::TunnelRefused { .. } | LinkError::Unreached(_) => Verdict::Host,
+        };
+        DialError::new(verdict, chain(error))
+    }
+
+    async fn endpoint(&self) -> Result<Endpoint, DialError> {
+        let first = self.connect(Purpose::Requests).await?;
+        let exchange = HyperExchange::new(first, self.connector.clone());
+        Ok(Endpoint::new(Arc::new(exchange), self.base.clone())
             .headers(self.headers.clone())
             .encoding(self.encoding)
-            .limits(self.limits)
+            .limits(self.limits))
     }
 
-    async fn upgrade(
-        &self,
-        stream: Stream,
-        session: SessionId,
-    ) -> Result<WebSocket<tokio::net::TcpStream>, DialError> {
-        let request = self
-            .upgrade_request(session)
-            .map_err(|error| DialError::new(Verdict::Transport, chain(error.as_ref())))?;
+    /// Opens a WebSocket, on HTTP/2 where that was agreed on and the server allows it.
+    async fn websocket(&self, session: SessionId) -> Result<WebSocket<Link>, DialError> {
+        let purpose = match self.upgrades_only.load(Ordering::Relaxed) {
+            true => Purpose::WebSocketByUpgrade,
+            false => Purpose::WebSocket,
+        };
+        let stream = self.connect(purpose).await?;
+        if stream.inner().protocol() == Protocol::Http1 {
+            return self.in_time(self.upgrade(stream, session)).await;
+        }
+        let request = self.connect_request(session).map_err(|error| DialError::unsaid(error.as_ref()))?;
+        let asking = async { Ok(http2::ask_websocket(stream, request).await) };
+        match self.in_time(asking).await? {
+            Ok(Asked::Opened(link)) => return Ok(WebSocket::client(link, self.encoding, self.limits).await),
+            Ok(Asked::Refused(answer)) => {
+                let error = self.judge(answer);
+                if error.verdict != Verdict::Transport {
+                    return Err(error);
+                }
+                tracing::debug!(reason = %error.reason, "extended CONNECT was refused");
+            }
+            Ok(Asked::NotAllowed) => {}
+            Err(error) => tracing::debug!(%error, "extended CONNECT failed"),
+        }
+        // What stands there may know how to upgrade all the same. It is not asked the other way again.
+        self.upgrades_only.store(true, Ordering::Relaxed);
+        let stream = self.connect(Purpose::WebSocketByUpgrade).await?;
+        self.in_time(self.upgrade(stream, session)).await
+    }
+
+    async fn in_time<T>(&self, opening: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {
+        let late = |_| DialError::new(Verdict::Transport, "the upgrade was not answered in time");
+        timeout(self.patience, opening).await.map_err(late)?
+    }
+
+    async fn upgrade(&self, stream: Stream, session: SessionId) -> Result<WebSocket<Link>, DialError> {
+        let request = self.upgrade_request(session).map_err(|error| DialError::unsaid(error.as_ref()))?;
         let opened = WebSocket::dial(stream.into_inner(), request, self.encoding, self.limits).await;
         match opened {
             Ok((transport, _)) => Ok(transport),
             Err(tungstenite::Error::Http(response)) => Err(self.judge(*response)),
-            Err(error) => Err(DialError::new(Verdict::Transport, chain(&error))),
+            Err(error) => Err(DialError::unsaid(&error)),
         }
     }
 
-    fn upgrade_request(&self, session: SessionId) -> Result<http::Request<()>, BoxError> {
+    /// The opening handshake of HTTP/1.1 (RFC 6455).
+    fn upgrade_request(&self, session: SessionId) -> Result<Request<()>, BoxError> {
         let mut parts = session_uri(&self.base, session)?.into_parts();
         parts.scheme = Some("ws".parse()?);
         let mut request = Uri::from_parts(parts)?.into_client_request()?;
         request.headers_mut().extend(self.headers.clone());
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        Ok(request)
+    }
+
+    /// The opening handshake of HTTP/2 (RFC 8441).
+    fn connect_request(&self, session: SessionId) -> Result<Request<()>, BoxError> {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::CONNECT;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = session_uri(&self.base, session)?;
+        request.headers_mut().clone_from(&self.headers);
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        request.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         Ok(request)
     }
 
@@ -177,19 +230,20 @@ impl DialError {
         Self { verdict, reason: reason.into() }
     }
 
+    /// A transport that does not open, and nobody says why.
+    fn unsaid(error: &(dyn Error + 'static)) -> Self {
+        Self::new(Verdict::Transport, chain(error))
+    }
+
     /// What the end of a transport says about the next attempt.
     pub(super) fn of(error: &TransportError) -> Self {
-        let verdict = match error {
-            TransportError::Http { retry_after: Some(wait), .. } => Verdict::Later(*wait),
+        let verdict = match (error, Setup::behind(error)) {
+            (_, Some(setup)) => Verdict::Setup(setup),
+            (TransportError::Http { retry_after: Some(wait), .. }, _) => Verdict::Later(*wait),
             _ => Verdict::Transport,
         };
         Self::new(verdict, chain(error))
     }
-}
-
-async fn connect(mut connector: HttpConnector, uri: Uri) -> Result<Stream, BoxError> {
-    poll_fn(|cx| connector.poll_ready(cx)).await?;
-    Ok(connector.call(uri).await?)
 }
 
 /// An error and what is behind it, in one line.

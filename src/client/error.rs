@@ -17,8 +17,27 @@ pub enum ConnectError {
         reason: &'static str,
     },
     /// Caller: `https://` and `wss://` need TLS.
-    #[error("https:// and wss:// need feature tls, which is not in this version")]
+    #[error("https:// and wss:// need the feature tls of this library, which is off")]
     NeedsTls,
+    /// Environment: TLS cannot be set up, as where the system has no roots and no file names any.
+    #[error("TLS cannot be set up")]
+    NoTls(#[source] BoxError),
+    /// Environment: a proxy on the way wants to know its user, or did not like what it was told. It is not asked again.
+    #[error("{reason}")]
+    ProxyAuthentication {
+        /// The proxy's host and port.
+        proxy: Arc<str>,
+        /// What to do about it, for people.
+        reason: Arc<str>,
+    },
+    /// Environment: the certificate of the server, or of a proxy, is not trusted. It is not asked again.
+    #[error("{reason}")]
+    Untrusted {
+        /// Whose certificate it is.
+        host: Arc<str>,
+        /// What is wrong with it, and what to do about it, for people.
+        reason: Arc<str>,
+    },
     /// Caller: a value of the builder, or of its session configuration, that nothing can work with.
     #[error("{field} {rule}")]
     Invalid {

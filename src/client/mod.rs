@@ -4,17 +4,34 @@
 //! from. It must not know the rules of a session, which outlives every transport it dials. It implements the client's
 //! side of `docs/PROTOCOL.md`, "Negotiation".
 //!
-//! Plain HTTP only in this version.
+//! By itself it speaks plain HTTP, directly: TLS, proxies and HTTP/2 are features.
 
 mod address;
 mod backoff;
 mod builder;
+mod connect;
 mod dial;
 mod error;
 mod exchange;
+#[cfg(feature = "http2")]
+mod http2;
+#[cfg(not(feature = "http2"))]
+#[path = "http2less.rs"]
+mod http2;
+mod link;
 mod plan;
+#[cfg(feature = "proxy")]
+mod proxy;
+#[cfg(not(feature = "proxy"))]
+#[path = "proxyless.rs"]
+mod proxy;
 mod renewal;
 mod supervisor;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tlsless.rs"]
+mod tls;
 mod token;
 
 use crate::socket::Socket;
@@ -64,7 +81,8 @@ pub use token::Freshness;
 pub enum Client {}
 
 impl Client {
-    /// Connects to the session service at a URL, `http://` or `ws://`, with the defaults of [`Client::builder`].
+    /// Connects to the session service at a URL, `http://` or `ws://` (with feature `tls` also `https://`
+    /// or `wss://`), with the defaults of [`Client::builder`].
     ///
     /// # Errors
     /// See [`Builder::connect`].

@@ -120,6 +120,11 @@ pub(super) fn switching() -> Answer {
     answer
 }
 
+/// A `200` without a body, which opens a tunnel.
+pub(super) fn tunnel() -> Answer {
+    Response::new(AnswerBody(Inner::Bytes(Bytes::new())))
+}
+
 /// What no method fits.
 pub(super) fn not_allowed() -> Answer {
     let mut answer = bytes(StatusCode::METHOD_NOT_ALLOWED, media::TEXT, "use GET or POST\n");

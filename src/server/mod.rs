@@ -15,6 +15,7 @@ mod door;
 mod events;
 mod exchange;
 mod layer;
+mod opening;
 mod origin;
 mod random;
 mod registry;

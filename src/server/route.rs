@@ -48,6 +48,17 @@ pub(super) fn route(method: &Method, uri: &Uri, headers: &HeaderMap) -> Route {
     }
 }
 
+/// What a `CONNECT` for the protocol `websocket` asks for: over HTTP/2 that is how a WebSocket is opened (RFC 8441).
+pub(super) fn route_connect(uri: &Uri, headers: &HeaderMap) -> Route {
+    match parameters(uri).any(|(name, _)| name == "plain") {
+        _ if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|v| v.as_bytes() != b"13") => {
+            Route::OtherWebSocket
+        }
+        true => Route::PlainWebSocket,
+        false => Route::WebSocket,
+    }
+}
+
 fn route_get(uri: &Uri, headers: &HeaderMap) -> Route {
     let upgrades = has_word(headers, &UPGRADE, "websocket") && has_word(headers, &CONNECTION, "upgrade");
     match (upgrades, headers.get(SEC_WEBSOCKET_KEY)) {

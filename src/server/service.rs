@@ -18,6 +18,7 @@ use super::auth::Presented;
 use super::door::{Visitor, broken};
 use super::events::Wish;
 use super::exchange::{self, Bodies};
+use super::opening::Opening;
 use super::route::{self, Route};
 use super::{Inner, browser, origin, websocket};
 
@@ -183,7 +184,11 @@ impl Service {
         upgrade: Option<OnUpgrade>,
         from: &origin::From,
     ) -> Result<Next, Close> {
-        let route = route::route(&parts.method, &parts.uri, &parts.headers);
+        let opening = Opening::of(&parts);
+        let route = match opening {
+            Opening::Upgrade => route::route(&parts.method, &parts.uri, &parts.headers),
+            Opening::Connect => route::route_connect(&parts.uri, &parts.headers),
+        };
         if *from == origin::From::Refused {
             return Err(Close::new(CloseCode::Forbidden, "pages of this origin are not let in"));
         }
@@ -197,7 +202,7 @@ impl Service {
                 let headers = parts.headers.clone();
                 let visitor = self.visitor(parts, from)?;
                 let plain = route == Route::PlainWebSocket;
-                Next::Answer(self.server.open_websocket(&headers, upgrade, visitor, plain)?)
+                Next::Answer(self.server.open_websocket(&headers, (opening, upgrade), visitor, plain)?)
             }
             Route::OtherWebSocket => Next::Answer(websocket::other_version()),
             Route::Stripped => Next::Answer(websocket::stripped()),

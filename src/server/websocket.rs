@@ -1,17 +1,15 @@
-//! WebSockets: the server's half of the opening handshake (RFC 6455), and the greeting behind it.
+//! WebSockets: who is let in by the opening handshake, and the greeting behind it.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::frame::{
     Attachment, Close, CloseCode, Encoding, Frame, Hello, Seq, TransportKind, VERSION, Window,
@@ -20,6 +18,7 @@ use crate::transport::{PlainWebSocket, Received, SUBPROTOCOL, Transport, Transpo
 
 use super::answer::{self, Answer};
 use super::door::{Arrival, Refused, Sort, Visitor, broken, dismiss};
+use super::opening::Opening;
 use super::{Inner, random, route};
 
 /// The answer to a WebSocket's headers without an Upgrade.
@@ -54,7 +53,7 @@ impl Inner {
     pub(super) fn open_websocket(
         self: &Arc<Self>,
         headers: &HeaderMap,
-        upgrade: Option<OnUpgrade>,
+        (opening, upgrade): (Opening, Option<OnUpgrade>),
         visitor: Visitor,
         plain: bool,
     ) -> Result<Answer, Close> {
@@ -69,10 +68,7 @@ impl Inner {
             let reason = "the subprotocol must be throughline.v1; clients without the library add ?plain";
             return Err(Close::new(CloseCode::UnsupportedVersion, reason));
         }
-        let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
-        if data_encoding::BASE64.decode(key).map(|nonce| nonce.len()) != Ok(16) {
-            return Err(broken("Sec-WebSocket-Key is not base64 of 16 bytes"));
-        }
+        let mut answer = opening.accept(headers)?;
         let Some(upgrade) = upgrade else {
             tracing::error!("the HTTP connection cannot be upgraded: serve it with_upgrades");
             return Ok(not_here(
@@ -80,18 +76,11 @@ impl Inner {
                  another transport.\n",
             ));
         };
-        let accept = HeaderValue::try_from(derive_accept_key(key));
-        let accept = accept.map_err(|_| Close::new(CloseCode::InternalError, "no accept key"))?;
         self.check_draining()?;
         let place = self.place()?;
         self.tasks.spawn(Arc::clone(self).greet(upgrade, visitor, plain, place));
-        let mut answer = answer::switching();
-        let headers = answer.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         if speaks {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+            answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
         Ok(answer)
     }

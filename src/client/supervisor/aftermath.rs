@@ -21,7 +21,13 @@ impl ClientSupervisor {
         let wait = match error.verdict {
             Verdict::Closed(close) if close.code.retry() == Retry::Never => return self.give_up(close),
             Verdict::Closed(close) => return self.closed(kind, close),
-            Verdict::Host => {
+            // Where a session was carried once, the next network may be another.
+            Verdict::Setup(setup) if !self.welcomed => {
+                self.give_up(Close::new(setup.code(), setup.to_string()));
+                self.gave_up = Some(setup.into_error());
+                return;
+            }
+            Verdict::Host | Verdict::Setup(_) => {
                 self.new_round();
                 return self.pause_after_failure(None);
             }

@@ -83,13 +83,17 @@ impl ClientSupervisor {
 #[cfg(test)]
 pub(super) mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
     use std::task::Waker;
 
     use super::super::{Bound, Means, Step};
     use super::*;
     use crate::client::Backoff;
+    use crate::client::connect::Connector;
     use crate::client::dial::Dialer;
     use crate::client::plan::Plan;
+    use crate::client::proxy::Proxies;
+    use crate::client::tls::Roots;
     use crate::frame::{Encoding, Limits, SessionId};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -107,6 +111,8 @@ pub(super) mod tests {
     pub(in crate::client::supervisor) fn fresh() -> ClientSupervisor {
         let dialer = Dialer {
             base: "http://localhost/live".parse().unwrap(),
+            connector: Connector::new(Proxies::default(), &Roots::default(), SECOND).unwrap(),
+            upgrades_only: AtomicBool::new(false),
             headers: http::HeaderMap::new(),
             encoding: Encoding::Json,
             limits: Limits::default(),

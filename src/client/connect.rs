@@ -1,0 +1,218 @@
+//! Makes the byte stream to a server: directly or through a proxy, with or without TLS.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::PROXY_AUTHENTICATE;
+use http::uri::Scheme;
+use http::{HeaderMap, StatusCode, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use crate::frame::CloseCode;
+use crate::transport::BoxError;
+
+use super::ConnectError;
+use super::link::{Link, Stream};
+use super::proxy::Proxies;
+use super::tls::{Roots, Tls};
+
+/// What a connection is for, which decides how it may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Requests and their answers. A proxy may be sent them whole.
+    Requests,
+    /// A WebSocket: through a proxy it needs a tunnel (RFC 6455, section 4.1).
+    WebSocket,
+    /// The same, where HTTP/2 is of no use.
+    WebSocketByUpgrade,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    /// Nobody is reached.
+    #[error(transparent)]
+    Unreached(BoxError),
+    /// A proxy will not make this connection. Whole requests it may pass on.
+    #[error("the proxy {proxy} does not connect to {target}: {status}")]
+    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only proxies need it"))]
+    TunnelRefused { proxy: String, target: String, status: StatusCode },
+    /// Nothing will work before somebody changes the setup.
+    #[error(transparent)]
+    #[cfg_attr(
+        not(any(feature = "proxy", feature = "tls")),
+        expect(dead_code, reason = "only proxies and TLS need it")
+    )]
+    Setup(Setup),
+}
+
+/// What somebody must change before a server can be reached through this network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Setup {
+    /// A proxy wants to know who asks.
+    #[error(
+        "the proxy {proxy} {} (it offers: {offered})",
+        if *.presented {
+            "refused the user and password of its URL"
+        } else {
+            "asks for a user and password: put them into its URL, http://user:password@host:port"
+        }
+    )]
+    ProxyAuth {
+        /// Its host and port.
+        proxy: Arc<str>,
+        /// The schemes that it names.
+        offered: Arc<str>,
+        /// Whether it was told any.
+        presented: bool,
+    },
+    /// A certificate is not trusted.
+    #[error(
+        "the certificate of {host} is not trusted: {reason} (where a company's own authority signs, or TLS is \
+         inspected on the way, name that authority's certificate by `ca_file`)"
+    )]
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS has certificates"))]
+    Untrusted {
+        /// Who presented it.
+        host: Arc<str>,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+}
+
+impl Setup {
+    /// What to make of a proxy's `407`.
+    pub(super) fn proxy_auth(proxy: Arc<str>, headers: &HeaderMap, presented: bool) -> Self {
+        let challenges = headers.get_all(PROXY_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let schemes: Vec<_> = challenges.filter_map(|text| text.split_whitespace().next()).collect();
+        let offered = if schemes.is_empty() { "nothing".into() } else { schemes.join(", ").into() };
+        Self::ProxyAuth { proxy, offered, presented }
+    }
+
+    /// What was found behind an error, if that is what stood in the way.
+    pub(super) fn behind(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut at = Some(error);
+        while let Some(error) = at {
+            if let Some(setup) = error.downcast_ref::<Self>() {
+                return Some(setup.clone());
+            }
+            if let Some(LinkError::Setup(setup)) = error.downcast_ref() {
+                return Some(setup.clone());
+            }
+            at = error.source();
+        }
+        None
+    }
+
+    /// What a session that comes to nothing for this is closed with. It is said to nobody else.
+    pub(super) fn code(&self) -> CloseCode {
+        let word = match self {
+            Self::ProxyAuth { .. } => "proxy_auth_required",
+            Self::Untrusted { .. } => "certificate_untrusted",
+        };
+        CloseCode::from_word(word).unwrap_or(CloseCode::TimedOut)
+    }
+
+    pub(super) fn into_error(self) -> ConnectError {
+        let reason = self.to_string().into();
+        match self {
+            Self::ProxyAuth { proxy, .. } => ConnectError::ProxyAuthentication { proxy, reason },
+            Self::Untrusted { host, .. } => ConnectError::Untrusted { host, reason },
+        }
+    }
+}
+
+/// What it takes to connect to anybody.
+#[derive(Clone)]
+pub(super) struct Connector {
+    proxies: Arc<Proxies>,
+    tls: Arc<Tls>,
+    /// Bounds the connection to each address, and each handshake.
+    patience: Duration,
+}
+
+impl Connector {
+    /// # Errors
+    /// When a proxy's URL, or the file of roots, is of no use.
+    pub(super) fn new(proxies: Proxies, roots: &Roots, patience: Duration) -> Result<Self, ConnectError> {
+        Ok(Self { proxies: Arc::new(proxies), tls: Arc::new(Tls::new(roots)?), patience })
+    }
+
+    /// Connects to the server of a URL.
+    pub(super) async fn connect(&self, target: &Uri, purpose: Purpose) -> Result<Stream, LinkError> {
+        let link = self.proxies.reach(self, target, purpose).await?;
+        let secure = target.scheme() == Some(&Scheme::HTTPS);
+        let link = if secure { self.wrap(link, target, purpose).await? } else { link };
+        Ok(TokioIo::new(link))
+    }
+
+    /// Bounds a future by the patience for one step.
+    pub(super) async fn in_time<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        timeout(self.patience, step).await.ok()
+    }
+
+    /// Speaks TLS on a link, with the host of a URL.
+    pub(super) async fn wrap(&self, link: Link, host: &Uri, purpose: Purpose) -> Result<Link, LinkError> {
+        self.tls.wrap(link, host, purpose).await
+    }
+
+    pub(super) fn http(&self) -> HttpConnector {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(self.patience));
+        connector
+    }
+
+    /// Connects to the host of a URL, without anything between.
+    pub(super) async fn tcp(&self, uri: &Uri) -> Result<Link, LinkError> {
+        let mut connector = self.http();
+        let ready = poll_fn(|cx| connector.poll_ready(cx)).await;
+        ready.map_err(|error| LinkError::Unreached(error.into()))?;
+        let connected = connector.call(uri.clone()).await;
+        connected.map(|io| Link::tcp(io.into_inner())).map_err(|error| LinkError::Unreached(error.into()))
+    }
+}
+
+/// Connections for requests, as hyper's client wants them.
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            let connecting = connector.connect(&uri, Purpose::Requests);
+            match connector.in_time(connecting).await {
+                Some(connected) => Ok(connected?),
+                None => Err("no connection in time".into()),
+            }
+        })
+    }
+}
+
+/// Proxies may bear passwords, so they are not shown.
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+/// The host of a URL, and the port it names or its scheme means.
+#[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only proxies need it"))]
+pub(super) fn host_and_port(uri: &Uri) -> (&str, u16) {
+    let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(default))
+}
