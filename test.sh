@@ -73,7 +73,7 @@ docs() {
 
 # In the profile of the other tests: their build is there already, and it checks arithmetic for overflow.
 simulation() {
-    SEEDS=$seeds cargo test --quiet --test session_sim
+    SEEDS=$seeds cargo test --quiet --features "$features" --test session_sim
 }
 
 js_simulation() {

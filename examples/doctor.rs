@@ -17,6 +17,9 @@
 //! {"ev":"end"}                       nothing comes behind this
 //! ```
 //!
+//! `--proxy` and `--ca` name a proxy's URL and a file of further roots; they need the features `proxy` and `tls`. Without
+//! `--proxy` the environment counts (`HTTPS_PROXY` and its like).
+//!
 //! With `--report` it tries each transport by itself first, and tells people instead: what was tried, how it went, what
 //! was settled on, and what an administrator could change. It exits with 0 when every message came through.
 
@@ -29,6 +32,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
+use throughline::client::Builder;
 use throughline::socket::RecvError;
 use throughline::{Body, Client, CloseCode, ConnectError, Hub, Sender, Server, Socket, State, TransportKind};
 use tokio::net::TcpListener;
@@ -61,11 +65,25 @@ struct Numbered {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "ev", rename_all = "lowercase")]
 enum Line {
-    Open { transport: TransportKind },
-    Down { n: u64 },
-    Up { n: u64, i: u64 },
-    Error { code: String },
+    Open {
+        transport: TransportKind,
+    },
+    Down {
+        n: u64,
+    },
+    Up {
+        n: u64,
+        i: u64,
+    },
+    Error {
+        code: String,
+    },
     End,
+    /// For reports only: nothing carries the session.
+    #[serde(skip)]
+    Gone {
+        reason: Arc<str>,
+    },
 }
 
 /// Why a call is over before its time: a word for programs, a sentence for people.
@@ -84,7 +102,11 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let code = match &error {
             ConnectError::InvalidUrl { .. } => "invalid_url",
+            ConnectError::Invalid { .. } => "invalid_setup",
             ConnectError::NeedsTls => "tls_unsupported",
+            ConnectError::NoTls(_) => "no_tls",
+            ConnectError::ProxyAuthentication { .. } => "proxy_auth_required",
+            ConnectError::Untrusted { .. } => "certificate_untrusted",
             ConnectError::Unreachable { .. } => "unreachable",
             ConnectError::Refused(close) => close.code.as_str(),
             _ => "internal_error",
@@ -163,18 +185,46 @@ struct Call {
     transports: Vec<TransportKind>,
     dose: Dose,
     report: bool,
-    unsupported: Option<&'static str>,
+    proxy: Option<String>,
+    ca: Option<String>,
+}
+
+/// The client is built without what an option needs.
+#[cfg(not(all(feature = "proxy", feature = "tls")))]
+fn left_out(feature: &str) -> Failure {
+    let reason = format!("this doctor is built without it: cargo run --features {feature} --example doctor");
+    Failure::new(format!("{feature}_unsupported"), reason)
+}
+
+#[cfg(feature = "proxy")]
+fn through(builder: Builder, proxy: &str) -> Result<Builder, Failure> {
+    Ok(builder.proxy(proxy))
+}
+
+#[cfg(not(feature = "proxy"))]
+fn through(_: Builder, _: &str) -> Result<Builder, Failure> {
+    Err(left_out("proxy"))
+}
+
+#[cfg(feature = "tls")]
+fn trusting(builder: Builder, file: &str) -> Result<Builder, Failure> {
+    Ok(builder.ca_file(file))
+}
+
+#[cfg(not(feature = "tls"))]
+fn trusting(_: Builder, _: &str) -> Result<Builder, Failure> {
+    Err(left_out("tls"))
 }
 
 impl Call {
     fn parse(args: &[String]) -> Result<Self, BoxError> {
-        let (mut given, mut report, mut unsupported) = (Vec::new(), false, None);
+        let (mut given, mut report, mut proxy, mut ca) = (Vec::new(), false, None, None);
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--report" => report = true,
-                "--proxy" => unsupported = args.next().map(|_| "proxy_unsupported"),
-                "--ca" => unsupported = args.next().map(|_| "tls_unsupported"),
+                "--proxy" => proxy = Some(args.next().ok_or(USAGE)?.clone()),
+                "--ca" => ca = Some(args.next().ok_or(USAGE)?.clone()),
                 option if option.starts_with("--") => return Err(USAGE.into()),
                 value => given.push(value),
             }
@@ -184,14 +234,18 @@ impl Call {
             "auto" => TransportKind::ALL.to_vec(),
             kind => vec![kind.parse()?],
         };
-        Ok(Self { url: url.to_owned(), transports, dose: dose(count, seconds)?, report, unsupported })
+        Ok(Self { url: url.to_owned(), transports, dose: dose(count, seconds)?, report, proxy, ca })
     }
 
     fn start(&self, transports: &[TransportKind]) -> Result<Socket, Failure> {
-        if let Some(code) = self.unsupported {
-            return Err(Failure::new(code, "this version of the client can do neither proxies nor TLS"));
+        let mut builder = Client::builder(self.url.as_str()).transports(transports.to_vec());
+        if let Some(proxy) = &self.proxy {
+            builder = through(builder, proxy)?;
         }
-        Ok(Client::builder(self.url.as_str()).transports(transports.to_vec()).start()?)
+        if let Some(file) = &self.ca {
+            builder = trusting(builder, file)?;
+        }
+        Ok(builder.start()?)
     }
 
     /// The whole conversation; each event goes to `tell`.
@@ -208,8 +262,10 @@ impl Call {
             let received = tokio::select! {
                 biased;
                 state = watch.changed() => {
-                    if let State::Connected { transport } = state {
-                        tell(Line::Open { transport });
+                    match state {
+                        State::Connected { transport } => tell(Line::Open { transport }),
+                        State::Reconnecting { reason, retry_at: Some(_) } => tell(Line::Gone { reason }),
+                        _ => {}
                     }
                     continue;
                 }
@@ -280,18 +336,24 @@ impl Call {
                 Err(failure) => println!("{kind:<13} does not: {}", failure.reason),
             }
         }
-        let (begun, mut counts, mut opens) = (Instant::now(), [0_u64; 2], Vec::new());
+        let (begun, mut counts, mut opens, mut course) = (Instant::now(), [0_u64; 2], 0, Vec::new());
         let ended = self
             .talk(|line| match line {
-                Line::Open { transport } => opens.push((transport, begun.elapsed())),
+                Line::Open { transport } => {
+                    opens += 1;
+                    course.push((begun.elapsed(), format!("the session is carried by {transport}")));
+                }
+                Line::Gone { reason } => {
+                    course.push((begun.elapsed(), format!("nothing carries it: {reason}")))
+                }
                 Line::Down { .. } => counts[0] += 1,
                 Line::Up { .. } => counts[1] += 1,
                 Line::Error { .. } | Line::End => {}
             })
             .await;
         println!();
-        for (kind, after) in &opens {
-            println!("after {:>6} ms  the session was carried by {kind}", after.as_millis());
+        for (after, what) in &course {
+            println!("after {:>6} ms  {what}", after.as_millis());
         }
         println!(
             "{} of {count} messages came down, {} of {count} were answered",
@@ -302,7 +364,7 @@ impl Call {
         if let Err(failure) = &ended {
             println!("it ended early: {} ({})", failure.reason, failure.code);
         }
-        println!("\n{}", advice(&self.transports, &works, opens.len()));
+        println!("\n{}", advice(&self.transports, &works, opens));
         ended.is_ok()
     }
 }
@@ -353,6 +415,9 @@ async fn opened(socket: &Socket, within: Duration) -> Result<TransportKind, Fail
 
 /// Prints a line at once, for whoever reads along.
 fn print(line: &Line) {
+    if matches!(line, Line::Gone { .. }) {
+        return;
+    }
     let mut out = std::io::stdout().lock();
     // Nobody may be listening any more.
     let _ = serde_json::to_writer(&mut out, line).map(|()| writeln!(out).and_then(|()| out.flush()));

@@ -1,12 +1,7 @@
 //! HTTP/2: a WebSocket by extended CONNECT, and streams, polls and pushes side by side on one connection; with the
 //! library's client, and by hand.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests say what they expect by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect by panicking")]
 
 mod by_hand;
 #[path = "../support/secure.rs"]

@@ -1,10 +1,6 @@
 //! The client behind proxies and with TLS: each transport gets through, or there is one typed error that says what to do.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests say what they expect by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect by panicking")]
 
 mod office;
 #[path = "../support/secure.rs"]
