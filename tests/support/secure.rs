@@ -78,7 +78,7 @@ impl Drop for Open {
     }
 }
 
-/// An echo behind TLS; it ends when dropped.
+/// A server behind TLS; it ends when dropped.
 pub(crate) struct Secure {
     pub address: SocketAddr,
     seen: Arc<Seen>,
@@ -88,11 +88,16 @@ pub(crate) struct Secure {
 impl Secure {
     /// With the certificate of a name; over HTTP/2 WebSockets are taken if `connect` says so.
     pub(crate) async fn new(name: &str, alpn: &[&str], connect: bool) -> Self {
+        Self::serving(&echo(), name, alpn, connect).await
+    }
+
+    /// The same for any server.
+    pub(crate) async fn serving(server: &Server, name: &str, alpn: &[&str], connect: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
         let mut accepting = JoinSet::new();
         let tls = acceptor(name, alpn);
-        accepting.spawn(accept(listener, tls, echo().service(), connect, Arc::clone(&seen)));
+        accepting.spawn(accept(listener, tls, server.service(), connect, Arc::clone(&seen)));
         Self { address, seen, _accepting: accepting }
     }
 
