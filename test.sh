@@ -86,6 +86,28 @@ interleavings() {
     RUSTFLAGS="--cfg throughline_loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --lib interleavings
 }
 
+# The real boxes of tests/middleboxes, as Debian packages them.
+boxes() {
+    local PATH=$PATH:/usr/sbin root=() missing=()
+    for box in nginx haproxy squid; do
+        command -v "$box" >/dev/null || missing+=("$box")
+    done
+    if [ "${#missing[@]}" -gt 0 ]; then
+        if [ "$(id -u)" != 0 ]; then
+            command -v sudo >/dev/null || { echo "missing, and there is neither root nor sudo: ${missing[*]}"; return 1; }
+            root=(sudo)
+        fi
+        "${root[@]}" apt-get update &&
+            "${root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" ||
+            { echo "could not be installed: ${missing[*]}"; return 1; }
+    fi
+    nginx -v && haproxy -v | head -1 && squid -v | head -1
+}
+
+middleboxes() {
+    cargo test --quiet --features "$features" --test middleboxes -- --ignored --nocapture
+}
+
 # What the fuzzer finds goes to a folder of its own; only a seed that is worth keeping is added to fuzz/corpus.
 fuzz_one() {
     local target=$1 found=fuzz/target/found/$1
@@ -117,6 +139,8 @@ done
 step "simulation: $seeds schedules" simulation
 step "interleavings of the hand-over to a driver" interleavings
 step "tests" cargo test --no-fail-fast --features "$features"
+step "middleboxes: nginx, HAProxy and Squid" boxes
+step "middleboxes: each transport behind each of them" middleboxes
 step "browser client: tools" js/test.sh tools
 step "browser client: types" js/test.sh types
 step "browser client: what the service serves is built from js/" js/test.sh served

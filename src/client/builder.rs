@@ -221,6 +221,7 @@ impl Builder {
             base,
             connector,
             upgrades_only: AtomicBool::new(false),
+            ceiling: Arc::default(),
             headers: self.headers,
             encoding: self.encoding,
             limits: config.limits,

@@ -19,8 +19,8 @@ use crate::frame::{
     Batch, Close, CloseCode, Encoding, Frame, Json, Limits, Retry, Role, SessionId, TransportKind,
 };
 use crate::transport::{
-    BoxError, Endpoint, Polling, SUBPROTOCOL, Streaming, Transport, TransportError, WebSocket, media,
-    not_ours, session_uri,
+    BodyCeiling, BoxError, Endpoint, Polling, SUBPROTOCOL, Streaming, Transport, TransportError, WebSocket,
+    media, not_ours, session_uri,
 };
 
 use super::connect::{Connector, LinkError, Purpose, Setup};
@@ -34,6 +34,8 @@ use super::token::{Freshness, TokenSource};
 pub(super) struct Dialer {
     pub(super) base: Uri,
     pub(super) connector: Connector,
+    /// What passes in one request.
+    pub(super) ceiling: Arc<BodyCeiling>,
     /// Set when this server was found to take WebSockets by HTTP/1.1 only.
     pub(super) upgrades_only: AtomicBool,
     pub(super) headers: HeaderMap,
@@ -134,7 +136,8 @@ impl Dialer {
         Ok(Endpoint::new(Arc::new(exchange), self.base.clone())
             .headers(self.headers.clone())
             .encoding(self.encoding)
-            .limits(self.limits))
+            .limits(self.limits)
+            .body_ceiling(Arc::clone(&self.ceiling)))
     }
 
     /// Opens a WebSocket, on HTTP/2 where that was agreed on and the server allows it.

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
-use super::{TransportError, media};
+use super::{BodyCeiling, TransportError, media};
 use crate::frame::{Batch, DecodeError, Encoding, Frame, Limits, Role, SessionId};
 
 /// Any error, from outside.
@@ -49,6 +49,7 @@ pub struct Endpoint {
     encoding: Encoding,
     limits: Limits,
     push_timeout: Duration,
+    ceiling: Arc<BodyCeiling>,
 }
 
 impl Endpoint {
@@ -61,6 +62,7 @@ impl Endpoint {
             encoding: Encoding::Json,
             limits: Limits::default(),
             push_timeout: Duration::from_secs(5),
+            ceiling: Arc::default(),
         }
     }
 
@@ -90,6 +92,17 @@ impl Endpoint {
     pub fn push_timeout(mut self, timeout: Duration) -> Self {
         self.push_timeout = timeout;
         self
+    }
+
+    /// Shares what is known of the sizes that pass. Default: nothing is.
+    #[must_use]
+    pub fn body_ceiling(mut self, ceiling: Arc<BodyCeiling>) -> Self {
+        self.ceiling = ceiling;
+        self
+    }
+
+    pub(super) fn ceiling(&self) -> &BodyCeiling {
+        &self.ceiling
     }
 
     pub(super) fn encoding_used(&self) -> Encoding {

@@ -4,6 +4,7 @@
 //! rule of the protocol lives here. It implements `docs/PROTOCOL.md`, "Transports".
 
 mod adapter;
+mod ceiling;
 mod exchange;
 pub mod media;
 mod outbox;
@@ -23,6 +24,7 @@ mod websocket;
 use std::task::{Context, Poll, Waker};
 
 pub use self::adapter::{Adapted, Reader, Writer};
+pub use self::ceiling::BodyCeiling;
 pub use self::exchange::{BoxError, Endpoint, Exchange, ExchangeBody};
 #[cfg(feature = "client")]
 pub(crate) use self::exchange::{not_ours, session_uri};

@@ -97,6 +97,11 @@ impl Outbox {
         self.brim.is_reached(self.writer.len(), self.writer.frames())
     }
 
+    /// How many bytes are in the batch.
+    pub(super) fn len(&self) -> usize {
+        self.writer.len()
+    }
+
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.writer.is_empty()

@@ -26,8 +26,8 @@ use crate::frame::{BatchWriter, Frame, TransportKind};
 ///   while a push is in flight or its answer is being received, the transport is not ready. So what is fed always
 ///   leaves with the next flush, and nothing waits here that the session would repeat.
 ///
-/// A push that is not answered in time, or not by one of ours, ends as not answered, and the transport lives on. A
-/// `poll` that fails ends the transport. All requests are driven by [`poll_recv`](Transport::poll_recv).
+/// A push that is not answered in time, or not by one of ours, ends as not answered, and the transport lives on. Where
+/// a box answers `413`, later ones are smaller; where it does to a single message, the transport ends. A `poll` that fails ends the transport. All requests are driven by [`poll_recv`](Transport::poll_recv).
 pub struct Polling {
     uplink: Uplink,
     /// A `poll` that has not left.
@@ -105,12 +105,17 @@ impl Transport for Polling {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, TransportError>> {
         self.check()?;
         self.uplink.keep_reader(cx);
+        if let Some(ended) = self.uplink.take_fault() {
+            return Poll::Ready(ended.map_err(|error| self.end(error)));
+        }
         if let Poll::Ready(received) = self.uplink.poll_answer(cx) {
             return Poll::Ready(Ok(received));
         }
         let received = ready!(self.poll_down(cx));
-        if let Ok(Received::Frame(frame)) = &received {
-            self.uplink.note(frame);
+        match &received {
+            Ok(Received::Frame(frame)) => self.uplink.note(frame),
+            Err(error) => self.uplink.note_failure(error),
+            Ok(_) => {}
         }
         Poll::Ready(received.map_err(|error| self.end(error)))
     }

@@ -13,7 +13,10 @@ use tokio::time::Sleep;
 use super::exchange::{Answer, Asking, Endpoint};
 use super::outbox::Outbox;
 use super::{Received, TransportError, keep_waker};
-use crate::frame::{Attachment, Frame, Hello, Push, SessionId, SessionKey, Welcome};
+use crate::frame::{Attachment, Close, CloseCode, Frame, Hello, Push, SessionId, SessionKey, Welcome};
+
+/// The status of a request that is too large for whoever answers (RFC 9110, section 15.5.14).
+const TOO_LARGE: u16 = 413;
 
 #[derive(Debug)]
 pub(super) struct Uplink {
@@ -21,6 +24,12 @@ pub(super) struct Uplink {
     outbox: Outbox,
     stage: Stage,
     flight: Option<Flight>,
+    /// What is being fed.
+    next: Sent,
+    /// What left last, and how much of it were messages.
+    sent: Sent,
+    /// What the transport ends with, if a message cannot pass.
+    fault: Option<Fault>,
     /// The answer to a push, of which frames are left to be received.
     answer: Option<Answer>,
     /// Who waits in `poll_ready`.
@@ -55,6 +64,22 @@ impl Credentials {
     }
 }
 
+/// The size of a request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    bytes: usize,
+    messages: usize,
+}
+
+/// What to make of a message that a box refuses although it goes alone.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Another transport may take it.
+    Here,
+    /// None does.
+    Everywhere,
+}
+
 struct Flight {
     asking: Asking,
     deadline: Pin<Box<Sleep>>,
@@ -69,7 +94,18 @@ impl std::fmt::Debug for Flight {
 impl Uplink {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         let outbox = Outbox::new(endpoint.encoding_used(), &endpoint.limits_used());
-        Self { endpoint, outbox, stage: Stage::Fresh, flight: None, answer: None, sender: None, reader: None }
+        Self {
+            endpoint,
+            outbox,
+            stage: Stage::Fresh,
+            flight: None,
+            next: Sent::default(),
+            sent: Sent::default(),
+            fault: None,
+            answer: None,
+            sender: None,
+            reader: None,
+        }
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -111,7 +147,7 @@ impl Uplink {
             Stage::Greeted(_) => false,
             Stage::Welcomed(_) => self.flight.is_none() && self.answer.is_none(),
         };
-        if open && !self.outbox.is_full() {
+        if open && !self.outbox.is_full() && !self.endpoint.ceiling().is_reached(self.outbox.len()) {
             return Poll::Ready(());
         }
         keep_waker(&mut self.sender, cx);
@@ -127,6 +163,36 @@ impl Uplink {
             _ => {}
         }
         self.outbox.push(frame);
+        self.next.messages += usize::from(matches!(frame, Frame::Message(_)));
+    }
+
+    /// Takes what was fed, and notes how much it is.
+    fn take(&mut self) -> Option<Bytes> {
+        self.sent = Sent { bytes: self.outbox.len(), ..std::mem::take(&mut self.next) };
+        self.outbox.take()
+    }
+
+    /// What a request that has failed says about sizes.
+    pub(super) fn note_failure(&mut self, error: &TransportError) {
+        if !matches!(error, TransportError::Http { status: TOO_LARGE, .. }) {
+            return;
+        }
+        let ceiling = self.endpoint.ceiling();
+        ceiling.lower(self.sent.bytes);
+        if self.sent.messages == 1 {
+            self.fault = Some(if ceiling.refused_alone() { Fault::Everywhere } else { Fault::Here });
+        }
+    }
+
+    /// What the transport is to end with, if there is anything: a close, if it would be the same on any other.
+    pub(super) fn take_fault(&mut self) -> Option<Result<Received, TransportError>> {
+        Some(match self.fault.take()? {
+            Fault::Here => Err(TransportError::Http { status: TOO_LARGE, retry_after: None }),
+            Fault::Everywhere => {
+                let reason = "a box on the way takes no request of the size of one message";
+                Ok(Received::Frame(Frame::Close(Close::new(CloseCode::TooLarge, reason))))
+            }
+        })
     }
 
     /// Takes the opening request's body, once: then its answer is to be awaited.
@@ -136,7 +202,7 @@ impl Uplink {
             (Stage::Greeting(hello), _) => {
                 let session = hello.session;
                 self.stage = Stage::Greeted(hello.clone());
-                Ok(self.outbox.take().map(|body| (session, body)))
+                Ok(self.take().map(|body| (session, body)))
             }
             _ => Ok(None),
         }
@@ -155,6 +221,7 @@ impl Uplink {
         if let Stage::Greeted(hello) = &self.stage {
             // What was fed against the contract, before this, has no push to go in: it is lost.
             drop(self.outbox.take());
+            self.next = Sent::default();
             self.stage = Stage::Welcomed(Box::new(Push {
                 session: hello.session,
                 key: hello.key.clone(),
@@ -171,8 +238,9 @@ impl Uplink {
         if self.flight.is_some() || self.answer.is_some() {
             return;
         }
-        if let Some(body) = self.outbox.take() {
-            let asking = self.endpoint.ask(push.session, body);
+        let session = push.session;
+        if let Some(body) = self.take() {
+            let asking = self.endpoint.ask(session, body);
             let deadline = Box::pin(tokio::time::sleep(self.endpoint.push_timeout_used()));
             self.flight = Some(Flight { asking, deadline });
             self.wake_reader();
@@ -193,10 +261,14 @@ impl Uplink {
             match flight.asking.as_mut().poll(cx) {
                 Poll::Ready(Ok(answer)) => {
                     self.flight = None;
+                    if self.sent.messages > 0 {
+                        self.endpoint.ceiling().passed();
+                    }
                     self.answer = Some(answer);
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::trace!(%error, "push failed");
+                    self.note_failure(&error);
                     return Poll::Ready(self.ended(false));
                 }
                 Poll::Pending => {

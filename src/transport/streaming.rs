@@ -28,7 +28,8 @@ const IDLE_PIECES: usize = 32;
 /// first flush to `welcome`, and while a push is in flight or its answer is being received, the transport is not
 /// ready: so what is fed always leaves with the next flush, and nothing waits here that the session would repeat.
 ///
-/// A push that is not answered in time, or not by one of ours, ends as not answered, and the transport lives on.
+/// A push that is not answered in time, or not by one of ours, ends as not answered, and the transport lives on. Where
+/// a box answers `413`, later ones are smaller; where it does to a single message, the transport ends.
 /// All requests are driven by [`poll_recv`](Transport::poll_recv).
 #[derive(Debug)]
 pub struct Streaming {
@@ -94,6 +95,12 @@ impl Transport for Streaming {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, TransportError>> {
         self.check()?;
         self.uplink.keep_reader(cx);
+        if let Some(ended) = self.uplink.take_fault() {
+            if ended.is_err() {
+                self.down = Down::Over;
+            }
+            return Poll::Ready(ended);
+        }
         if let Poll::Ready(received) = self.uplink.poll_answer(cx) {
             return Poll::Ready(Ok(received));
         }
@@ -104,6 +111,7 @@ impl Transport for Streaming {
             }
             Err(error) => {
                 self.down = Down::Over;
+                self.uplink.note_failure(&error);
                 Poll::Ready(Err(error))
             }
         }

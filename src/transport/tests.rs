@@ -353,8 +353,30 @@ async fn what_is_not_ours_ends_the_transport_with_status_and_retry_after() {
 }
 
 #[tokio::test]
+async fn a_push_that_is_too_large_for_a_box_is_made_smaller_and_a_message_that_is_ends_the_transport() {
+    let (status, content_type, body) = STRANGE.into_iter().find(|(status, ..)| *status == 413).unwrap();
+    let (endpoint, mut asked) = middlebox(status, content_type, body, false);
+    for attempt in 1..=6 {
+        let mut client = Streaming::new(endpoint.clone());
+        let _stream = greet(&mut client, &mut asked).await;
+        if attempt == 1 {
+            feed(&mut client, &[message(1, "a"), message(2, "b")]).await;
+            assert!(matches!(received(&mut client).await, Received::PushEnded { answered: false }));
+        }
+        feed(&mut client, &[message(1, "a")]).await;
+        assert!(!is_ready(&mut client).await);
+        assert!(matches!(received(&mut client).await, Received::PushEnded { answered: false }));
+        match (attempt, watchdog(recv(&mut client)).await) {
+            (1..6, Err(TransportError::Http { status: 413, .. })) => {}
+            (6, Ok(Received::Frame(Frame::Close(close)))) => assert_eq!(close.code, CloseCode::TooLarge),
+            (attempt, other) => panic!("{attempt}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_push_that_is_not_answered_by_ours_ends_and_the_transport_lives_on() {
-    for (status, content_type, body) in STRANGE {
+    for (status, content_type, body) in STRANGE.into_iter().filter(|(status, ..)| *status != 413) {
         let (endpoint, mut asked) = middlebox(status, content_type, body, false);
         let mut client = Streaming::new(endpoint);
         let mut stream = greet(&mut client, &mut asked).await;

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 /// How many messages go each way in a burst, how many bursts there are, and how long it is silent between them: longer
 /// than the idle limits of the boxes.
-const BURST: u64 = 60;
+const BURST: u64 = 100;
 const BURSTS: u64 = 3;
 const SILENCE: Duration = Duration::from_secs(4);
 
@@ -30,10 +30,25 @@ struct Numbered {
 }
 
 fn numbered(n: u64, i: Option<u64>) -> Body {
-    Body::json(&Numbered { n, i, pad: "x".repeat(1000) }).unwrap()
+    // A burst is more than a body of 64 KiB takes, and a message never is.
+    let weight = if n % 20 == 7 { 40_000 } else { 1_000 };
+    Body::json(&Numbered { n, i, pad: "x".repeat(weight) }).unwrap()
 }
 
-async fn send(sender: Sender) {
+/// How heavy what a client sends is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    Usual,
+    /// Messages larger than a body of 64 KiB takes.
+    Heavy,
+}
+
+async fn send(sender: Sender, load: Load) {
+    if load == Load::Heavy {
+        let heavy = Numbered { n: 0, i: None, pad: "x".repeat(100_000) };
+        // Whoever reads hears how that ends.
+        let _ = sender.send(Body::json(&heavy).unwrap()).await;
+    }
     for burst in 0..BURSTS {
         if burst > 0 {
             sleep(SILENCE).await;
@@ -49,7 +64,7 @@ async fn send(sender: Sender) {
 /// A server that sends as its clients do, and answers what they send.
 pub(crate) fn server() -> Server {
     let handler = async |mut socket: Socket, _: Hub| {
-        let sending = tokio::spawn(send(socket.sender()));
+        let sending = tokio::spawn(send(socket.sender(), Load::Usual));
         let mut arrived = 0;
         while let Ok(message) = socket.recv().await {
             let n = message.body.to::<Numbered>().unwrap().n;
@@ -67,7 +82,7 @@ pub(crate) fn server() -> Server {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// All came, once and in order, both ways.
-    Passed { first: Duration, whole: Duration, carried_by: Vec<TransportKind> },
+    Passed { open: Duration, first: Duration, whole: Duration, carried_by: Vec<TransportKind> },
     /// One typed error, and when it came.
     Failed { error: String, after: Duration },
     /// What must not be.
@@ -77,9 +92,13 @@ pub(crate) enum Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passed { first, whole, carried_by } => {
+            Self::Passed { open, first, whole, carried_by } => {
                 let kinds: Vec<_> = carried_by.iter().map(|kind| kind.as_str()).collect();
-                write!(f, "works: open after {first:.1?}, all in {whole:.1?}, by {}", kinds.join(", "))
+                write!(
+                    f,
+                    "works: open after {open:.1?}, first message {first:.1?}, all in {whole:.1?}, by {}",
+                    kinds.join(", ")
+                )
             }
             Self::Failed { error, after } => write!(f, "error after {after:.1?}: {error}"),
             Self::Broken(what) => write!(f, "BROKEN: {what}"),
@@ -88,11 +107,11 @@ impl fmt::Display for Outcome {
 }
 
 /// The whole conversation of one client.
-pub(crate) async fn converse(builder: Builder) -> Outcome {
+pub(crate) async fn converse(builder: Builder, load: Load) -> Outcome {
     let begun = Instant::now();
     let mut carried_by = Vec::new();
-    match timeout(PATIENCE, talk(builder, begun, &mut carried_by)).await {
-        Ok(Ok(first)) => Outcome::Passed { first, whole: begun.elapsed(), carried_by },
+    match timeout(PATIENCE, talk(builder, load, begun, &mut carried_by)).await {
+        Ok(Ok((open, first))) => Outcome::Passed { open, first, whole: begun.elapsed(), carried_by },
         Ok(Err(outcome)) => outcome,
         Err(_) => Outcome::Broken(format!("it hangs; carried by {carried_by:?}")),
     }
@@ -100,13 +119,14 @@ pub(crate) async fn converse(builder: Builder) -> Outcome {
 
 async fn talk(
     builder: Builder,
+    load: Load,
     begun: Instant,
     carried_by: &mut Vec<TransportKind>,
-) -> Result<Duration, Outcome> {
+) -> Result<(Duration, Duration), Outcome> {
     let failed = |error: String| Outcome::Failed { error, after: begun.elapsed() };
     let mut socket = builder.connect().await.map_err(|error: ConnectError| failed(error.to_string()))?;
-    let first = begun.elapsed();
-    let sending = tokio::spawn(send(socket.sender()));
+    let (open, mut first) = (begun.elapsed(), None);
+    let sending = tokio::spawn(send(socket.sender(), load));
     let (mut downs, mut ups, mut watch) = (0, 0, socket.watch());
     if let State::Connected { transport } = watch.state() {
         carried_by.push(transport);
@@ -128,6 +148,7 @@ async fn talk(
             }
             Err(error) => return Err(Outcome::Broken(error.to_string())),
         };
+        first.get_or_insert_with(|| begun.elapsed());
         match message.i {
             Some(i) if (message.n, i) == (ups, ups) => ups += 1,
             None if message.n == downs => downs += 1,
@@ -139,5 +160,5 @@ async fn talk(
     }
     sending.await.unwrap();
     socket.close(throughline::CloseCode::Normal, "enough");
-    Ok(first)
+    Ok((open, first.unwrap_or_default()))
 }

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use boxes::Origin;
-use conversation::{Outcome, converse};
+use conversation::{Load, Outcome, converse};
 use secure::{Secure, certificate};
 use support::Served;
 
@@ -39,15 +39,16 @@ const ATTEMPTS: u32 = 3;
 /// A box, set up in some way, and how a client gets to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    name: String,
+    pub name: String,
     url: String,
     proxy: Option<String>,
     barred: bool,
+    load: Load,
 }
 
 impl Case {
     pub(crate) fn new(name: impl Into<String>, url: impl Into<String>) -> Self {
-        Self { name: name.into(), url: url.into(), proxy: None, barred: false }
+        Self { name: name.into(), url: url.into(), proxy: None, barred: false, load: Load::Usual }
     }
 
     pub(crate) fn proxy(self, url: String) -> Self {
@@ -57,6 +58,11 @@ impl Case {
     /// Nobody may pass.
     pub(crate) fn barred(self) -> Self {
         Self { barred: true, ..self }
+    }
+
+    /// Messages are larger than bodies may be.
+    pub(crate) fn heavy(self) -> Self {
+        Self { load: Load::Heavy, ..self }
     }
 
     fn client(&self, transports: &[TransportKind]) -> Builder {
@@ -97,7 +103,7 @@ async fn nothing_is_lost_repeated_or_reordered_behind_real_boxes() {
             let (case, places) = (case.clone(), Arc::clone(&places));
             running.spawn(async move {
                 let _place = places.acquire().await.unwrap();
-                let outcome = converse(case.client(&transports)).await;
+                let outcome = converse(case.client(&transports), case.load).await;
                 (at, case, way, outcome)
             });
         }

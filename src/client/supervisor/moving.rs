@@ -113,6 +113,7 @@ pub(super) mod tests {
             base: "http://localhost/live".parse().unwrap(),
             connector: Connector::new(Proxies::default(), &Roots::default(), SECOND).unwrap(),
             upgrades_only: AtomicBool::new(false),
+            ceiling: Arc::default(),
             headers: http::HeaderMap::new(),
             encoding: Encoding::Json,
             limits: Limits::default(),

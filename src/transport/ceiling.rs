@@ -1,0 +1,77 @@
+//! What a path takes in one request, as far as that is known.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// How often in a row a message that goes alone may be refused before it is clear that it cannot pass.
+const REFUSALS: u32 = 6;
+
+/// The size from which on a request takes no more frames: boxes on the way refuse larger bodies by `413`.
+///
+/// It is shared by the endpoints of one client, so that what one attachment has learned the next one knows.
+#[derive(Debug)]
+pub struct BodyCeiling {
+    bytes: AtomicUsize,
+    /// How many messages were refused that went alone, in a row.
+    refusals: AtomicU32,
+}
+
+impl Default for BodyCeiling {
+    /// Nothing is known: the limits of both ends are all that counts.
+    fn default() -> Self {
+        Self { bytes: AtomicUsize::new(usize::MAX), refusals: AtomicU32::new(0) }
+    }
+}
+
+impl BodyCeiling {
+    /// Whether a body of so many bytes, if it is not empty, is to take no more.
+    pub(super) fn is_reached(&self, bytes: usize) -> bool {
+        bytes > 0 && bytes >= self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a body of so many bytes was refused.
+    pub(super) fn lower(&self, bytes: usize) {
+        // What is fed last may be large: half of what was fed before it is little enough soon.
+        let ceiling = self.bytes.load(Ordering::Relaxed).min(bytes) / 2;
+        tracing::debug!(bytes, ceiling, "a request was too large for a box on the way");
+        self.bytes.store(ceiling, Ordering::Relaxed);
+    }
+
+    /// Notes that a message was refused although it was the only one: from now on nothing goes with another. Says whether
+    /// it is hopeless.
+    pub(super) fn refused_alone(&self) -> bool {
+        // A message that is behind `hello` must not stop that.
+        self.bytes.store(1, Ordering::Relaxed);
+        self.refusals.fetch_add(1, Ordering::Relaxed) + 1 >= REFUSALS
+    }
+
+    /// Notes that a message has passed.
+    pub(super) fn passed(&self) {
+        self.refusals.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_halves_what_goes_together_down_to_one_message() {
+        let ceiling = BodyCeiling::default();
+        assert!(!ceiling.is_reached(1 << 40));
+        ceiling.lower(100_000);
+        assert!(ceiling.is_reached(50_000) && !ceiling.is_reached(49_999));
+        ceiling.lower(90_000);
+        assert!(ceiling.is_reached(25_000) && !ceiling.is_reached(24_999));
+        (0..20).for_each(|_| ceiling.lower(60_000));
+        assert!(ceiling.is_reached(1) && !ceiling.is_reached(0));
+    }
+
+    #[test]
+    fn one_message_is_hopeless_after_some_refusals_in_a_row() {
+        let ceiling = BodyCeiling::default();
+        assert!((1..REFUSALS).all(|_| !ceiling.refused_alone()));
+        ceiling.passed();
+        assert!((1..REFUSALS).all(|_| !ceiling.refused_alone()));
+        assert!(ceiling.refused_alone());
+    }
+}
