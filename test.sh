@@ -52,7 +52,7 @@ lints() {
 
 # Helpers of integration tests, examples and benches may unwrap: whoever reads the panic wrote them.
 lints_of_tests() {
-    cargo clippy --quiet --all-targets --features "$features" -- \
+    cargo clippy --quiet --all-targets --test middleboxes --features "$features" -- \
         -D warnings -A unreachable_pub -A clippy::unwrap_used -A clippy::expect_used -A clippy::panic
 }
 
@@ -105,7 +105,7 @@ boxes() {
 }
 
 middleboxes() {
-    cargo test --quiet --features "$features" --test middleboxes -- --ignored --nocapture
+    cargo test --quiet --features "$features" --test middleboxes -- --nocapture
 }
 
 # What the fuzzer finds goes to a folder of its own; only a seed that is worth keeping is added to fuzz/corpus.

@@ -79,7 +79,6 @@ impl Case {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs nginx, HAProxy and Squid: ./test.sh installs them and runs this"]
 async fn nothing_is_lost_repeated_or_reordered_behind_real_boxes() {
     let server = conversation::server();
     let served = Served::new(&server).await;
