@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use crate::frame::{Attachment, Close, Frame};
+use crate::frame::{Attachment, Close, Frame, TransportKind};
 use crate::session::Session;
 use crate::transport::{Received, Transport, TransportError};
 
@@ -37,8 +37,8 @@ struct Carrier {
     unflushed: bool,
     /// A large message has passed.
     used: bool,
-    /// Its greeting was flushed: most sessions are idle then, and greetings are large.
-    greeted: bool,
+    /// Its greeting was fed and not flushed yet: most sessions are idle then, and greetings are large.
+    greets: bool,
 }
 
 /// A transport that was given up: its close is written, then it is dropped.
@@ -61,6 +61,10 @@ pub(super) type Brought = (Attachment, Result<Received, TransportError>);
 /// Whether a frame takes so much room that it is not kept for the next one.
 fn is_large(frame: &Frame) -> bool {
     matches!(frame, Frame::Message(message) if message.body.len() > LARGE)
+}
+
+fn is_greeting(frame: &Frame) -> bool {
+    matches!(frame, Frame::Hello(_) | Frame::Welcome(_))
 }
 
 fn enter(span: Option<&Span>) -> Option<tracing::span::EnteredSpan> {
@@ -89,7 +93,7 @@ impl Carriers {
             span,
             unflushed: false,
             used: false,
-            greeted: false,
+            greets: false,
         });
     }
 
@@ -260,6 +264,7 @@ impl Carrier {
         transmitted: &mut Transmitted,
     ) -> Result<(), TransportError> {
         if let Some(request) = session.poll_request(self.attachment) {
+            self.greets |= is_greeting(request);
             self.transport.start_send(request);
             self.unflushed = true;
         }
@@ -272,6 +277,7 @@ impl Carrier {
                 let Some(frame) = session.poll_transmit(self.attachment) else { break false };
                 transmitted.said_close |= matches!(frame, Frame::Close(_));
                 self.used |= is_large(frame);
+                self.greets |= is_greeting(frame);
                 self.transport.start_send(frame);
                 self.unflushed = true;
             };
@@ -280,9 +286,13 @@ impl Carrier {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(()) => self.unflushed = false,
                 }
-                if !self.greeted {
-                    (self.greeted, self.used) = (true, true);
+                if self.greets {
+                    (self.greets, self.used) = (false, true);
                     session.shrink();
+                }
+                if self.transport.kind() == TransportKind::LongPolling {
+                    // An answer is over with its flush: that need not be heard of when it was taken.
+                    continue;
                 }
             } else {
                 return Ok(());

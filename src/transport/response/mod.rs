@@ -282,7 +282,12 @@ impl fmt::Debug for ResponseTransport {
 
 impl Drop for ResponseTransport {
     fn drop(&mut self) {
-        let waker = self.shared.lock().close_out();
+        let waker = {
+            let mut state = self.shared.lock();
+            // Nobody is there to be told what becomes of it.
+            state.driver = None;
+            state.close_out()
+        };
         wake(waker);
     }
 }
