@@ -2,14 +2,15 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, VARY,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 use http_body::SizeHint;
@@ -22,6 +23,9 @@ use super::origin;
 
 /// The methods that there are.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+
+/// What an answer says depends on the page that asks.
+const ORIGIN_VARIES: HeaderValue = HeaderValue::from_static("origin");
 
 /// The body of an answer: some bytes, or what a session writes.
 #[derive(Debug)]
@@ -78,9 +82,7 @@ pub(super) const fn media_type(encoding: Encoding) -> &'static str {
 pub(super) fn bytes(status: StatusCode, media: &'static str, bytes: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(AnswerBody(Inner::Bytes(bytes.into())));
     *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    forbid_changes(headers);
+    *answer.headers_mut() = headers(media);
     answer
 }
 
@@ -101,9 +103,7 @@ pub(super) fn close(close: &Close, encoding: Encoding) -> Answer {
 /// An answer that a session writes.
 pub(super) fn written(body: transport::ResponseBody, media: &'static str) -> Answer {
     let mut answer = Response::new(AnswerBody(Inner::Written(body)));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    forbid_changes(headers);
+    *answer.headers_mut() = headers(media);
     answer
 }
 
@@ -117,6 +117,7 @@ pub(super) fn come_back(close: &Close) -> Answer {
 pub(super) fn switching() -> Answer {
     let mut answer = Response::new(AnswerBody(Inner::Bytes(Bytes::new())));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert(VARY, ORIGIN_VARIES);
     answer
 }
 
@@ -143,6 +144,7 @@ pub(super) fn preflight(from: &origin::From) -> Answer {
     let mut answer = Response::new(AnswerBody(Inner::Bytes(Bytes::new())));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
+    headers.insert(VARY, ORIGIN_VARIES);
     headers.insert(ALLOW, METHODS);
     if matches!(from, origin::From::Allowed(_)) {
         let asked = "Accept, Authorization, Cache-Control, Content-Type, Last-Event-ID";
@@ -155,9 +157,8 @@ pub(super) fn preflight(from: &origin::From) -> Answer {
 
 /// Lets a page of an allowed origin read the answer.
 pub(super) fn share(answer: &mut Answer, from: &origin::From) {
-    let headers = answer.headers_mut();
-    headers.insert(VARY, HeaderValue::from_name(ORIGIN));
     if let origin::From::Allowed(origin) = from {
+        let headers = answer.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_name(RETRY_AFTER));
@@ -182,10 +183,24 @@ fn mark(answer: &mut Answer, close: &Close) {
     }
 }
 
-/// Keeps boxes on the way from storing, compressing or holding back.
-fn forbid_changes(headers: &mut HeaderMap) {
+/// What every answer with a body says. The maps are made once: copying one is cheaper than filling it.
+fn headers(media: &'static str) -> HeaderMap {
+    static KNOWN: LazyLock<Vec<(&str, HeaderMap)>> = LazyLock::new(|| {
+        let known = [media::LINES, media::BINARY, media::EVENT_STREAM, media::TEXT];
+        known.map(|media| (media, make_headers(media))).into()
+    });
+    let known = KNOWN.iter().find(|(known, _)| *known == media);
+    known.map_or_else(|| make_headers(media), |(_, headers)| headers.clone())
+}
+
+fn make_headers(media: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(VARY, ORIGIN_VARIES);
+    // Keeps boxes on the way from storing, compressing or holding back.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
 }

@@ -72,7 +72,8 @@ impl Inner {
         let mut batch = Batch::new(bytes, encoding, Role::Client, limits).map_err(|error| error.close())?;
         let first = batch.next().ok_or_else(|| broken("the body has no frames"))?;
         match first.map_err(|error| error.close())? {
-            Frame::Hello(hello) => self.hello(hello, batch, bodies, &visitor).await,
+            // Boxed: it is not to take its room in every poll and push.
+            Frame::Hello(hello) => Box::pin(self.hello(hello, batch, bodies, &visitor)).await,
             Frame::Poll(poll) => {
                 visitor.check(poll.session)?;
                 self.poll(poll, batch, bodies.answer, limits)
@@ -179,6 +180,9 @@ where
         } else {
             all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&data.copy_to_bytes(count));
+        }
+        if body.is_end_stream() {
+            break;
         }
     }
     Ok(if all.is_empty() { first } else { all.freeze() })

@@ -99,8 +99,7 @@ impl Registry {
     pub(super) fn find(&self, now: Instant, claim: Claim<'_>) -> Result<Arc<Shared>, Close> {
         let mut shard = self.lock(claim.id);
         self.purge(&mut shard, now);
-        self.judge(&mut shard, now, claim)?
-            .map_or_else(|| Err(unknown()), |live| Ok(Arc::clone(&live.shared)))
+        self.judge(&mut shard, now, claim)?.ok_or_else(unknown)
     }
 
     /// The session that is claimed, or a new one if there is none and the claim names no epoch. `make` runs under
@@ -115,11 +114,11 @@ impl Registry {
         let epoch = super::random::epoch()?;
         let mut shard = self.lock(claim.id);
         self.purge(&mut shard, now);
-        if let Some(live) = self.judge(&mut shard, now, claim)? {
-            if live.shared.principal() != principal {
+        if let Some(shared) = self.judge(&mut shard, now, claim)? {
+            if shared.principal() != principal {
                 return Err(Close::new(CloseCode::Forbidden, "the session is another principal's"));
             }
-            return Ok(Opened::Found(Arc::clone(&live.shared)));
+            return Ok(Opened::Found(shared));
         }
         if claim.epoch.is_some() {
             return Err(unknown());
@@ -174,28 +173,13 @@ impl Registry {
 
     /// The live session of a claim; none if the id is free. A claim that does not fit is told no more than one of
     /// a session that never was.
-    fn judge<'a>(
-        &self,
-        shard: &'a mut Shard,
-        now: Instant,
-        claim: Claim<'_>,
-    ) -> Result<Option<&'a Live>, Close> {
-        if matches!(shard.entries.get(&claim.id), Some(Entry::Live(live)) if live.shared.is_finished()) {
-            self.bury(shard, now, claim.id);
-        }
-        let (key, epoch) = match shard.entries.get(&claim.id) {
-            None => return Ok(None),
-            Some(Entry::Live(live)) => (&live.key, live.epoch),
-            Some(Entry::Ended(ended)) => (&ended.key, ended.epoch),
-        };
-        if key != claim.key || claim.epoch.is_some_and(|claimed| claimed != epoch) {
-            return Err(unknown());
-        }
+    fn judge(&self, shard: &mut Shard, now: Instant, claim: Claim<'_>) -> Result<Option<Arc<Shared>>, Close> {
         match shard.entries.get(&claim.id) {
-            Some(Entry::Ended(ended)) => Err(ended.close.clone()),
-            Some(Entry::Live(live)) => Ok(Some(live)),
-            None => Ok(None),
+            Some(Entry::Live(live)) if live.shared.is_finished() => {}
+            found => return fit(found, claim),
         }
+        self.bury(shard, now, claim.id);
+        fit(shard.entries.get(&claim.id), claim)
     }
 
     /// The one way by which a live entry goes: it leaves what is told to whoever comes back.
@@ -227,6 +211,22 @@ impl Registry {
         while over(shard) {
             Self::forget_oldest(shard);
         }
+    }
+}
+
+fn fit(found: Option<&Entry>, claim: Claim<'_>) -> Result<Option<Arc<Shared>>, Close> {
+    let (key, epoch) = match found {
+        None => return Ok(None),
+        Some(Entry::Live(live)) => (&live.key, live.epoch),
+        Some(Entry::Ended(ended)) => (&ended.key, ended.epoch),
+    };
+    if key != claim.key || claim.epoch.is_some_and(|claimed| claimed != epoch) {
+        return Err(unknown());
+    }
+    match found {
+        Some(Entry::Ended(ended)) => Err(ended.close.clone()),
+        Some(Entry::Live(live)) => Ok(Some(Arc::clone(&live.shared))),
+        None => Ok(None),
     }
 }
 
