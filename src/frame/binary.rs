@@ -217,8 +217,7 @@ fn encode_numbers(kind: u8, numbers: [Option<u64>; 2], buffer: &mut BytesMut) {
 }
 
 fn encode_payload(kind: u8, frame: &Frame, buffer: &mut BytesMut) {
-    let mut payload = BytesMut::new();
-    json::encode_payload(frame, &mut payload);
+    let payload = json::payload(frame);
     begin(kind, payload.len(), buffer);
     buffer.extend_from_slice(&payload);
 }

@@ -131,7 +131,7 @@ pub struct Hello {
 }
 
 /// The first frame of a server on any transport, unless it is `close`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Welcome {
     /// The session's public id.
     pub session: SessionId,
@@ -142,7 +142,7 @@ pub struct Welcome {
     /// The highest message received in order.
     pub received: Seq,
     /// The highest message the application has taken; left out when equal to `received`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub taken: Option<Seq>,
     /// Whether the session had been attached before.
     pub resumed: bool,
@@ -164,7 +164,7 @@ pub struct Welcome {
     /// The transports that the server offers, best first.
     pub transports: Vec<TransportKind>,
     /// When the token runs out, in milliseconds from now.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "bounded_option")]
+    #[serde(default, with = "bounded_option")]
     pub auth_expires_ms: Option<u64>,
 }
 

@@ -1,6 +1,6 @@
 //! How numbers are written: digits in JSON, varints in binary.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 
 use super::{Ack, DecodeError, Seq};
 
@@ -36,7 +36,7 @@ pub(super) trait Numbers {
 }
 
 /// Appends a number as decimal digits.
-pub(super) fn push_digits(number: u64, buffer: &mut BytesMut) {
+pub(super) fn push_digits(number: u64, buffer: &mut impl BufMut) {
     let mut digits = [b'0'; 20];
     let mut rest = number;
     let mut used = 0_usize;
@@ -48,7 +48,7 @@ pub(super) fn push_digits(number: u64, buffer: &mut BytesMut) {
             break;
         }
     }
-    buffer.extend_from_slice(digits.get(digits.len().saturating_sub(used)..).unwrap_or_default());
+    buffer.put_slice(digits.get(digits.len().saturating_sub(used)..).unwrap_or_default());
 }
 
 /// Appends a number as an unsigned LEB128 varint in its shortest form.

@@ -14,7 +14,7 @@ use data_encoding::BASE64;
 use serde::de::{DeserializeOwned, Deserializer as _, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-pub(super) use encode::{NO_JSON, encode, encode_close, encode_payload};
+pub(super) use encode::{NO_JSON, encode, encode_close, payload};
 
 use super::body::check_depth;
 use super::number::Numbers;
