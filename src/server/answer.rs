@@ -123,7 +123,9 @@ pub(super) fn switching() -> Answer {
 
 /// A `200` without a body, which opens a tunnel.
 pub(super) fn tunnel() -> Answer {
-    Response::new(AnswerBody(Inner::Bytes(Bytes::new())))
+    let mut answer = Response::new(AnswerBody(Inner::Bytes(Bytes::new())));
+    answer.headers_mut().insert(VARY, ORIGIN_VARIES);
+    answer
 }
 
 /// What no method fits.

@@ -102,13 +102,27 @@ impl Inner {
         Err(Close::new(CloseCode::NotAcceptable, format!("{kind} is not offered here")))
     }
 
-    /// Judges a `hello`: asks the authenticator, then looks for the session or makes it.
+    /// Judges a `hello` and runs the session if it is new.
     pub(super) async fn let_in(
         self: &Arc<Self>,
         visitor: &Visitor,
         sort: Sort,
         arrival: Arrival,
     ) -> Result<(), Refused> {
+        if let Some(driver) = self.bring_in(visitor, sort, arrival).await? {
+            self.tasks.spawn(driver);
+        }
+        Ok(())
+    }
+
+    /// Judges a `hello`: asks the authenticator, then looks for the session or makes it. The driver of a new one is
+    /// to be run.
+    pub(super) async fn bring_in(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        sort: Sort,
+        arrival: Arrival,
+    ) -> Result<Option<Driver>, Refused> {
         let Arrival { hello, transport, behind } = arrival;
         let judged = async {
             self.check_draining()?;
@@ -135,11 +149,11 @@ impl Inner {
                 Opened::Made(shared, driver) => (shared, Some(driver)),
             };
             let taken = shared.deposit(command);
-            if let Some(driver) = made {
-                self.run(&shared, driver);
+            if made.is_some() {
+                self.tell_late(&shared);
             }
             command = match taken {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(made),
                 Err(NotTaken::Full(command)) => {
                     return Err(Refused { close: busy(), transport: transport_of(command) });
                 }
@@ -168,9 +182,8 @@ impl Inner {
         })
     }
 
-    fn run(&self, shared: &Arc<Shared>, driver: Driver) {
-        self.tasks.spawn(driver);
-        // The drain that began meanwhile has not seen this session.
+    /// The drain that began meanwhile has not seen this session.
+    fn tell_late(&self, shared: &Arc<Shared>) {
         if let Some(close) = self.draining.get() {
             shared.ask_close(close.clone());
         }

@@ -124,11 +124,8 @@ pub(super) fn body_encoding(headers: &HeaderMap) -> Option<Encoding> {
 
 /// How the one answer to a request is encoded: as `Accept` says or, where that leaves it open, as the request is.
 pub(super) fn answer_encoding(headers: &HeaderMap, request: Encoding) -> Encoding {
-    let table = [
-        (media::LINES, Encoding::Json),
-        (media::BINARY, Encoding::Binary),
-        (media::TEXT, Encoding::Json),
-    ];
+    let table =
+        [(media::LINES, Encoding::Json), (media::BINARY, Encoding::Binary), (media::TEXT, Encoding::Json)];
     accepts(headers).find_map(|media| look_up(&table, media)).unwrap_or(request)
 }
 

@@ -199,10 +199,10 @@ impl Service {
         }
         Ok(match route {
             Route::WebSocket | Route::PlainWebSocket => {
-                let headers = parts.headers.clone();
+                let offer = websocket::Offer::of(opening, &parts.headers);
                 let visitor = self.visitor(parts, from)?;
                 let plain = route == Route::PlainWebSocket;
-                Next::Answer(self.server.open_websocket(&headers, (opening, upgrade), visitor, plain)?)
+                Next::Answer(self.server.open_websocket(offer, upgrade, visitor, plain)?)
             }
             Route::OtherWebSocket => Next::Answer(websocket::other_version()),
             Route::Stripped => Next::Answer(websocket::stripped()),

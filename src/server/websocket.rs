@@ -1,12 +1,14 @@
 //! WebSockets: who is let in by the opening handshake, and the greeting behind it.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::frame::{
     Attachment, Close, CloseCode, Encoding, Frame, Hello, Seq, TransportKind, VERSION, Window,
 };
+use crate::socket::Driver;
 use crate::transport::{PlainWebSocket, Received, SUBPROTOCOL, Transport, TransportError, WebSocket, media};
 
 use super::answer::{self, Answer};
@@ -48,12 +51,49 @@ fn not_here(text: &'static str) -> Answer {
     answer::bytes(StatusCode::NOT_IMPLEMENTED, media::TEXT, text)
 }
 
+/// What the headers of an opening handshake ask for, and the answer if all goes well.
+pub(super) struct Offer {
+    /// Whether they name the subprotocol.
+    speaks: bool,
+    answer: Result<Answer, Close>,
+}
+
+impl Offer {
+    pub(super) fn of(opening: Opening, headers: &HeaderMap) -> Self {
+        let speaks = route::has_word(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        Self { speaks, answer: opening.accept(headers) }
+    }
+}
+
+/// A WebSocket's greeting and, if it begins a session, that session's driver: one task for both.
+#[expect(clippy::large_enum_variant, reason = "the driver lives in it for as long as the session does")]
+enum Reception {
+    Greeting(Pin<Box<dyn Future<Output = Option<Driver>> + Send>>),
+    Driving(Driver),
+}
+
+impl Future for Reception {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Greeting(greeting) => match ready!(greeting.as_mut().poll(cx)) {
+                    Some(driver) => *self = Self::Driving(driver),
+                    None => return Poll::Ready(()),
+                },
+                Self::Driving(driver) => return Pin::new(driver).poll(cx),
+            }
+        }
+    }
+}
+
 impl Inner {
     /// Answers the opening handshake, and leaves the rest to a task.
     pub(super) fn open_websocket(
         self: &Arc<Self>,
-        headers: &HeaderMap,
-        (opening, upgrade): (Opening, Option<OnUpgrade>),
+        offer: Offer,
+        upgrade: Option<OnUpgrade>,
         visitor: Visitor,
         plain: bool,
     ) -> Result<Answer, Close> {
@@ -63,12 +103,12 @@ impl Inner {
         if !plain && self.check_offered(TransportKind::WebSocket).is_err() {
             return Ok(not_here("No WebSockets are served here: use another transport.\n"));
         }
-        let speaks = route::has_word(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        let Offer { speaks, answer } = offer;
         if !plain && !speaks {
             let reason = "the subprotocol must be throughline.v1; clients without the library add ?plain";
             return Err(Close::new(CloseCode::UnsupportedVersion, reason));
         }
-        let mut answer = opening.accept(headers)?;
+        let mut answer = answer?;
         let Some(upgrade) = upgrade else {
             tracing::error!("the HTTP connection cannot be upgraded: serve it with_upgrades");
             return Ok(not_here(
@@ -78,28 +118,33 @@ impl Inner {
         };
         self.check_draining()?;
         let place = self.place()?;
-        self.tasks.spawn(Arc::clone(self).greet(upgrade, visitor, plain, place));
+        let greeting = Box::pin(Arc::clone(self).greet(upgrade, visitor, plain, place));
+        self.tasks.spawn(Reception::Greeting(greeting));
         if speaks {
             answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
         Ok(answer)
     }
 
-    /// Brings a WebSocket to its session, or tells it why not.
+    /// Brings a WebSocket to its session, or tells it why not. The driver of a new session is to be run.
     async fn greet(
         self: Arc<Self>,
         upgrade: OnUpgrade,
         visitor: Visitor,
         plain: bool,
         place: OwnedSemaphorePermit,
-    ) {
+    ) -> Option<Driver> {
         let deadline = tokio::time::Instant::now() + self.settings.hello_deadline;
         let upgraded = match tokio::time::timeout_at(deadline, upgrade).await {
             Ok(Ok(upgraded)) => upgraded,
             Ok(Err(error)) if !error.is_canceled() => {
-                return tracing::warn!(%error, "a connection was not upgraded: is it served with_upgrades?");
+                tracing::warn!(%error, "a connection was not upgraded: is it served with_upgrades?");
+                return None;
             }
-            _ => return tracing::debug!("a connection ended before it was upgraded"),
+            _ => {
+                tracing::debug!("a connection ended before it was upgraded");
+                return None;
+            }
         };
         let io = TokioIo::new(upgraded);
         let limits = self.settings.session.limits;
@@ -113,17 +158,17 @@ impl Inner {
                 tracing::debug!("no hello in time");
                 // Not a word in band: the network may be slow, and the session is not to end for that.
                 drop(place);
-                return dismiss(Box::new(transport), None).await;
+                dismiss(Box::new(transport), None).await;
+                return None;
             };
-            let Some(greeted) = judge_first(first) else { return };
-            (greeted, Box::new(transport))
+            (judge_first(first)?, Box::new(transport))
         };
         let refused = match greeted {
             Ok(hello) => {
                 let sort = if plain { Sort::Plain } else { Sort::Full };
                 let arrival = Arrival { hello, transport, behind: Vec::new() };
-                match Box::pin(self.let_in(&visitor, sort, arrival)).await {
-                    Ok(()) => return,
+                match self.bring_in(&visitor, sort, arrival).await {
+                    Ok(driver) => return driver,
                     Err(refused) => refused,
                 }
             }
@@ -134,6 +179,7 @@ impl Inner {
         if let Some(transport) = refused.transport {
             dismiss(transport, Some(refused.close)).await;
         }
+        None
     }
 }
 
