@@ -2,6 +2,7 @@
 //!   /echo  every message goes back to its sender; a request is answered with what it said
 //!   /sub   receives everything published; what it says itself comes back, too
 //!   /pub   every message received here goes to all of /sub
+//! `--features mimalloc` or `jemalloc` sets the allocator.
 //! `RT=current` selects tokio's current-thread runtime, as for the other peers.
 
 use std::time::Duration;
@@ -12,6 +13,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use throughline::frame::MessageKind;
 use throughline::{Hub, Server, Socket};
 use tokio::net::TcpSocket;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROOM: &str = "room";
 
