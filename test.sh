@@ -71,6 +71,11 @@ docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features "$features"
 }
 
+# No proxy of this machine's stands between the ends of a test.
+tests() {
+    NO_PROXY='*' no_proxy='*' cargo test --no-fail-fast --features "$features"
+}
+
 # In the profile of the other tests: their build is there already, and it checks arithmetic for overflow.
 simulation() {
     SEEDS=$seeds cargo test --quiet --features "$features" --test session_sim
@@ -138,7 +143,7 @@ for target in $targets; do
 done
 step "simulation: $seeds schedules" simulation
 step "interleavings of the hand-over to a driver" interleavings
-step "tests" cargo test --no-fail-fast --features "$features"
+step "tests" tests
 step "middleboxes: nginx, HAProxy and Squid" boxes
 step "middleboxes: each transport behind each of them" middleboxes
 step "browser client: tools" js/test.sh tools

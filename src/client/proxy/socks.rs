@@ -96,7 +96,9 @@ impl Destination {
         if names == Names::AtTheProxy {
             return Ok(Self::Name(bare.to_owned()));
         }
-        let found = tokio::net::lookup_host((bare, port)).await.map_err(broken)?.next();
+        // More proxies reach the old addresses than the new ones.
+        let found = tokio::net::lookup_host((bare, port)).await.map_err(broken)?;
+        let found = found.min_by_key(|address| address.is_ipv6());
         let found = found.ok_or_else(|| LinkError::Unreached("the name has no address".into()))?;
         Ok(Self::Address(found.ip()))
     }

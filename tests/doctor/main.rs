@@ -2,9 +2,18 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect by panicking")]
 
-#[path = "support/mod.rs"]
+#[cfg(all(feature = "proxy", feature = "tls"))]
+mod corporate;
+#[cfg(all(feature = "proxy", feature = "tls"))]
+#[path = "../proxies/office.rs"]
+mod office;
+#[cfg(all(feature = "proxy", feature = "tls"))]
+#[path = "../support/secure.rs"]
+mod secure;
+#[path = "../support/mod.rs"]
 mod support;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -54,11 +63,20 @@ async fn serve(doctor: &Path) -> (Child, String) {
 
 /// What a caller prints, line by line, and whether it says that all went well.
 async fn call(doctor: &Path, args: &[&str]) -> (Vec<Value>, bool) {
+    call_with(doctor, args, &[]).await
+}
+
+/// The same with variables of the environment: nothing of the machine's own is to be in the way.
+async fn call_with(
+    doctor: &Path,
+    args: &[impl AsRef<OsStr>],
+    variables: &[(&str, String)],
+) -> (Vec<Value>, bool) {
     let mut command = Command::new(doctor);
-    // Nothing of the machine's own is to be in the way.
-    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-        command.env_remove(name);
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
     }
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     let output = command.arg("call").args(args).kill_on_drop(true).output();
     let output = within(60, "the call ends", output).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
