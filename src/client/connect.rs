@@ -57,14 +57,7 @@ pub(super) enum LinkError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Setup {
     /// A proxy wants to know who asks.
-    #[error(
-        "the proxy {proxy} {} (it offers: {offered})",
-        if *.presented {
-            "refused the user and password of its URL"
-        } else {
-            "asks for a user and password: put them into its URL, http://user:password@host:port"
-        }
-    )]
+    #[error("the proxy {proxy} {} (it offers: {offered})", advice(offered, *.presented))]
     ProxyAuth {
         /// Its host and port.
         proxy: Arc<str>,
@@ -85,6 +78,21 @@ pub(super) enum Setup {
         /// What is wrong with it.
         reason: Arc<str>,
     },
+}
+
+/// What a proxy wants, and what to do about it.
+fn advice(offered: &str, presented: bool) -> &'static str {
+    let offered = offered.to_ascii_lowercase();
+    let speaks = ["basic", "password", "nothing"].iter().any(|known| offered.contains(known));
+    match (speaks, presented) {
+        (false, _) => {
+            "knows its users in no way that this client speaks: a helper such as cntlm can stand between"
+        }
+        (true, false) => {
+            "asks for a user and password: put them into its URL, http://user:password@host:port"
+        }
+        (true, true) => "refused the user and password of its URL",
+    }
 }
 
 impl Setup {
@@ -215,4 +223,37 @@ impl fmt::Debug for Connector {
 pub(super) fn host_and_port(uri: &Uri) -> (&str, u16) {
     let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
     (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(default))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(challenges: &[&str], presented: bool) -> String {
+        let headers = challenges.iter().map(|text| (PROXY_AUTHENTICATE, text.parse().unwrap()));
+        Setup::proxy_auth("proxy:3128".into(), &headers.collect(), presented).to_string()
+    }
+
+    #[test]
+    fn a_proxy_that_wants_a_user_says_what_to_do() {
+        for (challenges, presented, says) in [
+            (&["Basic realm=\"x\""][..], false, "http://user:password@"),
+            (&["Negotiate", "BASIC realm=x"], true, "refused"),
+            (&["NTLM", "Negotiate"], false, "cntlm"),
+            (&["NTLM"], true, "cntlm"),
+            (&[], false, "http://user:password@"),
+        ] {
+            let text = asked(challenges, presented);
+            assert!(text.contains(says) && text.contains("proxy:3128"), "{challenges:?}: {text}");
+        }
+        assert!(asked(&["NTLM", "Negotiate abc"], false).ends_with("(it offers: NTLM, Negotiate)"));
+    }
+
+    #[test]
+    fn what_must_be_changed_is_found_behind_other_errors() {
+        let setup = Setup::proxy_auth("proxy:3128".into(), &HeaderMap::new(), false);
+        let error = crate::transport::TransportError::Network(LinkError::Setup(setup.clone()).into());
+        assert_eq!(Setup::behind(&error), Some(setup));
+        assert_eq!(Setup::behind(&LinkError::Unreached("gone".into())), None);
+    }
 }

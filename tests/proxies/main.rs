@@ -138,6 +138,47 @@ async fn who_did_not_wait_for_the_session_hears_it_from_the_socket() {
 }
 
 #[tokio::test]
+async fn a_session_that_lived_outlives_a_proxy_that_asks_who_is_there() {
+    let served = Served::new(&echo()).await;
+    let office = Office::new(Rules::default()).await;
+    let (address, url) = (office.address, office.url("http", ""));
+    let mut socket =
+        connect(client(&served.url()).transports([TransportKind::Sse]).proxy(url)).await.unwrap();
+    converse(&mut socket, TransportKind::Sse).await;
+    let mut watch = socket.watch();
+    drop(office);
+    let strict = Office::on(listen_again(address).await, Rules { wants_user: true, ..Rules::default() });
+    within(20, "the proxy asks", async {
+        loop {
+            match watch.changed().await {
+                State::Reconnecting { reason, .. } if reason.contains("asks for a user") => return,
+                State::Closed { close } => panic!("{close}"),
+                _ => {}
+            }
+        }
+    })
+    .await;
+    drop(strict);
+    let _office = Office::on(listen_again(address).await, Rules::default());
+    socket.send("still here").await.unwrap();
+    let message = within(20, "the echo comes", socket.recv()).await.unwrap();
+    assert_eq!(message.body.to::<String>().unwrap(), "still here");
+}
+
+/// Listens where somebody listened who is about to go.
+async fn listen_again(address: std::net::SocketAddr) -> tokio::net::TcpListener {
+    let listening = async {
+        loop {
+            match tokio::net::TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    within(10, "the address is free", listening).await
+}
+
+#[tokio::test]
 async fn a_server_is_trusted_by_its_authority_or_by_its_own_certificate_and_not_otherwise() {
     let server = Secure::new("server", &[], false).await;
     let alone = Secure::new("alone", &[], false).await;

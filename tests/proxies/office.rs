@@ -60,7 +60,10 @@ pub(crate) struct Office {
 
 impl Office {
     pub(crate) async fn new(rules: Rules) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), rules)
+    }
+
+    pub(crate) fn on(listener: TcpListener, rules: Rules) -> Self {
         let (address, asked) = (listener.local_addr().unwrap(), Asked::default());
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, rules, asked.clone()));

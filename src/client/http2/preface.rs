@@ -100,3 +100,42 @@ impl Write for Preface {
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::client::link::{Link, Protocol};
+
+    #[tokio::test]
+    async fn settings_are_known_when_their_last_byte_was_read_and_more_is_asked_for() {
+        // SETTINGS with one setting, and the head of a frame behind it.
+        let frames = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 4];
+        for split in 1..=frames.len() {
+            let (near, mut far) = tokio::io::duplex(64);
+            let (preface, mut settled) = Preface::new(TokioIo::new(Link::new(near, Protocol::Http2)));
+            let (mut preface, mut read) = (TokioIo::new(preface), 0);
+            let (first, rest) = frames.split_at(split);
+            for piece in [first, rest].into_iter().filter(|piece| !piece.is_empty()) {
+                far.write_all(piece).await.unwrap();
+                let before = read;
+                let mut bytes = [0; 64];
+                let mut buffer = ReadBuf::new(&mut bytes);
+                poll_fn(|cx| Pin::new(&mut preface).poll_read(cx, &mut buffer)).await.unwrap();
+                read += buffer.filled().len();
+                assert_eq!(
+                    settled.try_recv().is_ok(),
+                    before >= 15,
+                    "{split}: {before} bytes were read before"
+                );
+                if before >= 15 {
+                    break;
+                }
+            }
+        }
+    }
+}
