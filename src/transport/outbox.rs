@@ -62,6 +62,12 @@ impl Outbox {
         Self { writer: BatchWriter::new(encoding), brim: Brim::of(encoding, limits) }
     }
 
+    /// Leaves room before each batch for what a transport writes there.
+    pub(super) fn with_headroom(mut self, bytes: usize) -> Self {
+        self.writer.set_headroom(bytes);
+        self
+    }
+
     /// The encoding.
     #[inline]
     pub(super) fn encoding(&self) -> Encoding {
@@ -71,7 +77,7 @@ impl Outbox {
     /// Goes on in another encoding. Nothing may be in the batch.
     pub(super) fn set_encoding(&mut self, encoding: Encoding, limits: &Limits) {
         if encoding != self.encoding() && self.is_empty() {
-            *self = Self::new(encoding, limits);
+            *self = Self::new(encoding, limits).with_headroom(self.writer.headroom());
         }
     }
 
@@ -97,11 +103,6 @@ impl Outbox {
         self.brim.is_reached(self.writer.len(), self.writer.frames())
     }
 
-    /// How many bytes are in the batch.
-    pub(super) fn len(&self) -> usize {
-        self.writer.len()
-    }
-
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.writer.is_empty()
@@ -111,6 +112,24 @@ impl Outbox {
     #[inline]
     pub(super) fn take(&mut self) -> Option<Bytes> {
         if self.is_empty() { None } else { Some(self.writer.take()) }
+    }
+
+    /// How many bytes the batch has.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.writer.len()
+    }
+
+    /// The batch behind its headroom.
+    #[inline]
+    pub(super) fn framed(&mut self) -> &mut [u8] {
+        self.writer.framed()
+    }
+
+    /// The batch has left: the next begins empty.
+    #[inline]
+    pub(super) fn begin_anew(&mut self) {
+        self.writer.begin_anew();
     }
 
     /// Gives spare memory back.

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 use super::outbox::BUFFERED;
@@ -61,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PlainWebSocket<S> {
     /// Takes over a stream on which the opening handshake is done.
     pub async fn new(io: S, limits: Limits) -> Self {
         Self {
-            carrier: Carrier::open(io, Role::Server, limits.max_message_bytes).await,
+            carrier: Carrier::accept(io, limits.max_message_bytes),
             limits,
             received: Seq::ZERO,
             queue: VecDeque::new(),
@@ -231,7 +230,12 @@ mod tests {
     async fn pair(limits: Limits) -> (WebSocketStream<DuplexStream>, PlainWebSocket<DuplexStream>) {
         let (near, far) = duplex(1 << 16);
         (
-            WebSocketStream::from_raw_socket(near, Role::Client, None).await,
+            WebSocketStream::from_raw_socket(
+                near,
+                tokio_tungstenite::tungstenite::protocol::Role::Client,
+                None,
+            )
+            .await,
             PlainWebSocket::new(far, limits).await,
         )
     }

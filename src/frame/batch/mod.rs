@@ -122,14 +122,46 @@ pub(super) fn hand_out(buffer: &mut BytesMut) -> Bytes {
 #[derive(Debug)]
 pub struct BatchWriter {
     encoding: Encoding,
+    /// The headroom, if there is a frame, and the batch.
     buffer: BytesMut,
     frames: usize,
+    headroom: u8,
+    /// The batch before this one was large.
+    busy: bool,
 }
 
 impl BatchWriter {
     /// An empty batch.
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, buffer: BytesMut::new(), frames: 0 }
+        Self { encoding, buffer: BytesMut::new(), frames: 0, headroom: 0, busy: false }
+    }
+
+    /// Leaves room before each batch, at most 16 bytes, for what a transport writes there. Before the first frame only.
+    pub(crate) fn set_headroom(&mut self, bytes: usize) {
+        self.headroom = u8::try_from(bytes).unwrap_or(16).min(16);
+    }
+
+    /// How much room that is.
+    pub(crate) fn headroom(&self) -> usize {
+        usize::from(self.headroom)
+    }
+
+    /// The batch behind its headroom.
+    #[inline]
+    pub(crate) fn framed(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    /// Begins the next batch, in the same room. What is large is kept only while large batches follow each other.
+    #[inline]
+    pub(crate) fn begin_anew(&mut self) {
+        let large = self.buffer.len() > KEPT;
+        if self.buffer.capacity() > KEPT && !(large && self.busy) {
+            self.buffer = BytesMut::new();
+        }
+        self.busy = large;
+        self.buffer.clear();
+        self.frames = 0;
     }
 
     /// Adds a frame.
@@ -138,6 +170,9 @@ impl BatchWriter {
     /// [`Close::MAX_REASON`](super::Close::MAX_REASON) is cut, and a failure with a binary body is said with
     /// `null`: no decoder takes what they were.
     pub fn push(&mut self, frame: &Frame) {
+        if self.frames == 0 && self.headroom > 0 {
+            self.buffer.resize(usize::from(self.headroom), 0);
+        }
         match self.encoding {
             Encoding::Json => {
                 if self.frames != 0 {
@@ -181,7 +216,7 @@ impl BatchWriter {
 
     /// How many bytes the batch has.
     pub fn len(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len().saturating_sub(usize::from(self.headroom))
     }
 
     /// Whether no frame was added.
@@ -197,13 +232,16 @@ impl BatchWriter {
     /// Takes the batch; the next begins empty.
     pub fn take(&mut self) -> Bytes {
         self.frames = 0;
-        hand_out(&mut self.buffer)
+        let mut batch = hand_out(&mut self.buffer);
+        batch.advance(usize::from(self.headroom).min(batch.len()));
+        batch
     }
 
     /// Gives spare memory back.
     pub fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+            self.busy = false;
         }
     }
 }

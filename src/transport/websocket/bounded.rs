@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::boundary::Boundary;
+use super::carrier::pieces_bound;
 
 /// The longest header of a WebSocket frame (RFC 6455, section 5.2).
 const HEADER: usize = 14;
@@ -35,9 +36,7 @@ fn moved() -> io::Error {
 impl<S> Bounded<S> {
     /// Wraps a stream on which messages are at most `max_message` bytes.
     pub(super) fn new(inner: S, max_message: usize) -> Self {
-        // A sixteenth is what headers cost in fragments of 224 bytes: nobody cuts finer. The rest is for one
-        // block read ahead and for whoever cuts a small message into many pieces.
-        let most = max_message.saturating_add(max_message / 16).saturating_add(32 << 10);
+        let most = pieces_bound(max_message);
         Self {
             inner: Some(inner),
             read: 0,

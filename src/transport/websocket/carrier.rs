@@ -1,43 +1,34 @@
 //! WebSocket messages over a byte stream: what the framed and the plain WebSocket have in common.
 //!
-//! It owns the settings of tungstenite, the cutting of large messages into fragments, the closing handshake,
-//! and the map from tungstenite's errors. It knows no frames.
+//! It owns what both ends of a WebSocket share: sizes, the phases of its end, what errors mean. A server's end is
+//! `accepted`, of our own making; a client's is `dialled`, on tungstenite. It knows no frames of the protocol.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_core::Stream;
-use futures_sink::Sink;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tokio_tungstenite::tungstenite::protocol::frame::Frame as Fragment;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
-use super::bounded::Bounded;
-use super::tidings::Tidings;
+use super::accepted::Accepted;
+use super::dialled::Dialled;
 use crate::frame::{CloseCode, DecodeError, JsonError};
 use crate::transport::TransportError;
 
-/// What is read at once. It is allocated for the whole life of the WebSocket, so it is most of an idle
-/// session's weight.
-const READ: usize = 2 << 10;
-
 /// The largest fragment sent: both ends keep a buffer of about this size after a large message, and none larger.
 /// It is a little more than 16 KiB so that a body of just that size, with what is around it, needs no second one.
-const FRAGMENT: usize = 17 << 10;
+pub(super) const FRAGMENT: usize = 17 << 10;
 
 /// Up to here what is fed waits for the flush, so that a batch of one fragment leaves in one write.
-const WRITE: usize = FRAGMENT;
+pub(super) const WRITE: usize = FRAGMENT;
 
 /// How many WebSocket messages without use for us (pings, empty ones) one poll takes before it yields.
 pub(in crate::transport) const IDLE_MESSAGES: usize = 32;
+
+/// The room that a batch leaves for its header.
+pub(super) use super::accepted::HEADER;
 
 /// A message that came.
 pub(in crate::transport) enum Incoming {
@@ -51,7 +42,7 @@ pub(in crate::transport) enum Incoming {
 
 /// Where the closing handshake stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     /// Our close is fed.
     Closing,
@@ -63,43 +54,42 @@ enum Phase {
     Failed,
 }
 
-pub(in crate::transport) struct Carrier<S> {
-    stream: WebSocketStream<Bounded<S>>,
-    role: Role,
-    /// Whether it is worth to read.
-    tidings: Tidings,
-    phase: Phase,
-    /// What tungstenite had no room for.
-    held: Option<Box<Message>>,
-    /// What of the current message is not fed yet.
-    rest: Option<(Bytes, Data)>,
-    /// Whether tungstenite's buffers have grown.
-    grown: bool,
-    /// Whether anything was fed since the last flush.
-    fed: bool,
-    /// Whether the peer sent what is not taken: nothing more is read then, but a close can still be said.
-    refused: bool,
-    max_message: usize,
+/// How many bytes may be read without a message coming of them, headers included.
+pub(super) fn pieces_bound(max_message: usize) -> usize {
+    // A sixteenth is what headers cost in fragments of 224 bytes: nobody cuts finer. The rest is for one
+    // block read ahead and for whoever cuts a small message into many pieces.
+    max_message.saturating_add(max_message / 16).saturating_add(32 << 10)
 }
 
-/// tungstenite's settings for messages of at most `max_message` bytes.
-fn config(max_message: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ)
-        .write_buffer_size(WRITE)
-        // One fragment more than waits, and some pongs. It bounds what pings can pile up behind a blocked write.
-        .max_write_buffer_size(WRITE + FRAGMENT + 1024)
-        .max_message_size(Some(max_message))
-        .max_frame_size(Some(max_message))
-        .accept_unmasked_frames(false)
+pub(super) fn too_large(max_message: usize) -> TransportError {
+    DecodeError::TooLarge { what: "WebSocket message", limit: max_message }.into()
+}
+
+pub(super) fn not_utf8() -> TransportError {
+    let error = serde::de::Error::custom("text message is not UTF-8");
+    DecodeError::Json(JsonError::Malformed(error)).into()
+}
+
+/// One end of a WebSocket.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a server has many of the large variant, and boxes the whole already"
+)]
+pub(in crate::transport) enum Carrier<S> {
+    Accepted(Accepted<S>),
+    /// A process has few of them, and they are large.
+    Dialled(Box<Dialled<S>>),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
-    /// Takes over a stream on which the opening handshake is done.
-    pub(in crate::transport) async fn open(io: S, role: Role, max_message: usize) -> Self {
-        let io = Bounded::new(io, max_message);
-        let stream = WebSocketStream::from_raw_socket(io, role, Some(config(max_message))).await;
-        Self::new(stream, role, max_message)
+    /// Takes over the server's end of a stream on which the opening handshake is done.
+    pub(in crate::transport) fn accept(io: S, max_message: usize) -> Self {
+        Self::Accepted(Accepted::new(io, max_message))
+    }
+
+    /// Takes over the client's end.
+    pub(in crate::transport) async fn open(io: S, max_message: usize) -> Self {
+        Self::Dialled(Box::new(Dialled::open(io, max_message).await))
     }
 
     /// Makes the opening handshake of a client.
@@ -108,42 +98,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         request: http::Request<()>,
         max_message: usize,
     ) -> Result<(Self, Response), tungstenite::Error> {
-        let io = Bounded::new(io, max_message);
-        let config = Some(config(max_message));
-        let (stream, response) = tokio_tungstenite::client_async_with_config(request, io, config).await?;
-        Ok((Self::new(stream, Role::Client, max_message), response))
-    }
-
-    fn new(stream: WebSocketStream<Bounded<S>>, role: Role, max_message: usize) -> Self {
-        Self {
-            stream,
-            role,
-            tidings: Tidings::default(),
-            phase: Phase::Open,
-            held: None,
-            rest: None,
-            grown: false,
-            fed: false,
-            refused: false,
-            max_message,
-        }
+        let (dialled, response) = Dialled::dial(io, request, max_message).await?;
+        Ok((Self::Dialled(Box::new(dialled)), response))
     }
 
     /// Gives up what room a large message took, if nothing is in it. Read on afterwards: only that sees to the next wake.
-    ///
-    /// tungstenite cannot be told to, so it is made anew.
     pub(in crate::transport) fn shrink(&mut self) {
-        if !self.grown || self.phase != Phase::Open || self.refused || self.fed {
-            return;
+        match self {
+            Self::Accepted(end) => end.shrink(),
+            Self::Dialled(end) => end.shrink(),
         }
-        let Some(io) = self.stream.get_mut().take_between_messages() else { return };
-        let made = WebSocketStream::from_raw_socket(io, self.role, Some(config(self.max_message)));
-        // It has nothing to wait for.
-        if let Poll::Ready(stream) = pin!(made).poll(&mut Context::from_waker(Waker::noop())) {
-            self.stream = stream;
-            self.grown = false;
-        }
-        self.tidings.expect_more();
     }
 
     /// Receives a message. Pings are answered within, and a close by the peer is the end.
@@ -152,80 +116,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Incoming, TransportError>> {
-        if self.phase != Phase::Open || self.refused {
-            return Poll::Ready(Err(TransportError::Ended));
+        match self {
+            Self::Accepted(end) => end.poll_message(cx),
+            Self::Dialled(end) => end.poll_message(cx),
         }
-        if !self.tidings.has_any(cx) {
-            return Poll::Pending;
-        }
-        for _ in 0..IDLE_MESSAGES {
-            self.tidings.heed();
-            let mut reading = Context::from_waker(&self.tidings.waker);
-            let next = ready!(Pin::new(&mut self.stream).poll_next(&mut reading));
-            self.tidings.expect_more();
-            match next {
-                Some(Ok(Message::Text(text))) => {
-                    self.stream.get_mut().message();
-                    self.grown |= text.len() > READ;
-                    return Poll::Ready(Ok(Incoming::Text(text.into())));
-                }
-                Some(Ok(Message::Binary(bytes))) => {
-                    self.stream.get_mut().message();
-                    self.grown |= bytes.len() > READ;
-                    return Poll::Ready(Ok(Incoming::Binary(bytes)));
-                }
-                Some(Ok(Message::Pong(payload))) => {
-                    self.stream.get_mut().control(payload.len());
-                    return Poll::Ready(Ok(Incoming::Pong(payload)));
-                }
-                Some(Ok(Message::Ping(payload))) => self.stream.get_mut().control(payload.len()),
-                // The next round sends the answer, and then there is no more.
-                Some(Ok(Message::Close(_))) => {
-                    let _ = Pin::new(&mut self.stream).poll_next(cx);
-                    return Poll::Ready(Err(self.fail(TransportError::Ended)));
-                }
-                Some(Ok(Message::Frame(_))) => {}
-                Some(Err(error)) => return Poll::Ready(Err(self.fail_with(error))),
-                None => return Poll::Ready(Err(self.fail(TransportError::Ended))),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_grown(&self) -> bool {
-        self.grown
-    }
-
-    #[cfg(test)]
-    pub(super) fn get_ref(&self) -> &S {
-        self.stream.get_ref().get_ref()
     }
 
     /// Reads no more: what came is not what it should be.
     pub(in crate::transport) fn refuse(&mut self) {
-        self.refused = true;
+        match self {
+            Self::Accepted(end) => end.refuse(),
+            Self::Dialled(end) => end.refuse(),
+        }
     }
 
-    /// Waits until [`Carrier::feed`] may be called: until all of the message before is with tungstenite.
+    /// Whether a message of so many bytes may go by [`Carrier::write_whole`] now.
+    #[inline]
+    pub(in crate::transport) fn takes_whole(&self, bytes: usize) -> bool {
+        match self {
+            Self::Accepted(end) => end.takes_whole(bytes),
+            Self::Dialled(_) => false,
+        }
+    }
+
+    /// Writes a message that stands behind [`HEADER`] bytes of room, where that is possible. It leaves with the flush.
+    #[inline]
+    pub(in crate::transport) fn write_whole(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: Data,
+        framed: &mut [u8],
+    ) -> Result<(), TransportError> {
+        match self {
+            Self::Accepted(end) => end.write_whole(cx, kind, framed),
+            Self::Dialled(_) => Err(TransportError::Ended),
+        }
+    }
+
+    /// Waits until [`Carrier::feed`] may be called.
     #[inline]
     pub(in crate::transport) fn poll_room(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), TransportError>> {
-        self.check_open()?;
-        while self.held.is_some() || self.rest.is_some() {
-            if self.held.is_some() {
-                // Pongs have filled its buffer: only an empty one surely has room for a fragment.
-                let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-                self.check(flushed)?;
-            }
-            let room = ready!(Pin::new(&mut self.stream).poll_ready(cx));
-            self.check(room)?;
-            self.feed_next()?;
+        match self {
+            Self::Accepted(end) => end.poll_room(cx),
+            Self::Dialled(end) => end.poll_room(cx),
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Begins a message. After [`Carrier::poll_room`] only.
@@ -233,41 +170,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     /// It does not check that text is UTF-8: what is sent was checked where it entered the process.
     #[inline]
     pub(in crate::transport) fn feed(&mut self, kind: Data, payload: Bytes) {
-        self.grown |= payload.len() > READ;
-        self.rest = Some((payload, kind));
-        self.fed = true;
+        match self {
+            Self::Accepted(end) => end.feed(kind, payload),
+            Self::Dialled(end) => end.feed(kind, payload),
+        }
     }
 
     /// Feeds a ping. After [`Carrier::poll_room`] only.
     pub(in crate::transport) fn feed_ping(&mut self, payload: Bytes) {
-        self.held = Some(Box::new(Message::Ping(payload)));
-        self.fed = true;
-    }
-
-    /// Gives tungstenite what it had no room for, or the next fragment.
-    #[inline]
-    fn feed_next(&mut self) -> Result<(), TransportError> {
-        let message = match (self.held.take(), self.rest.take()) {
-            (Some(held), rest) => {
-                self.rest = rest;
-                *held
-            }
-            (None, Some((payload, kind))) if payload.len() <= FRAGMENT => {
-                Message::Frame(Fragment::message(payload, OpCode::Data(kind), true))
-            }
-            (None, Some((mut payload, kind))) => {
-                let piece = payload.split_to(FRAGMENT);
-                self.rest = Some((payload, Data::Continue));
-                Message::Frame(Fragment::message(piece, OpCode::Data(kind), false))
-            }
-            (None, None) => return Ok(()),
-        };
-        match Pin::new(&mut self.stream).start_send(message) {
-            Err(Error::WriteBufferFull(message)) => {
-                self.held = Some(message);
-                Ok(())
-            }
-            done => self.check(done),
+        match self {
+            Self::Accepted(end) => end.feed_ping(&payload),
+            Self::Dialled(end) => end.feed_ping(payload),
         }
     }
 
@@ -277,136 +190,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), TransportError>> {
-        self.check_open()?;
-        if !self.fed {
-            return Poll::Ready(Ok(()));
+        match self {
+            Self::Accepted(end) => end.poll_flush(cx),
+            Self::Dialled(end) => end.poll_flush(cx),
         }
-        ready!(self.poll_room(cx))?;
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        self.check(flushed)?;
-        self.fed = false;
-        Poll::Ready(Ok(()))
     }
 
-    /// Writes all that was fed, says close, and waits until the peer has said it too or is gone.
-    ///
-    /// Without that wait a server that closes the stream first would reset it, and the peer could lose what was
-    /// written last. Whoever calls this bounds the wait.
+    /// Writes all that was fed, says close, and waits until the peer has said it too or is gone: bound that wait.
     pub(in crate::transport) fn poll_close(
         &mut self,
         cx: &mut Context<'_>,
         code: Option<&CloseCode>,
     ) -> Poll<Result<(), TransportError>> {
-        loop {
-            match self.phase {
-                Phase::Open => {
-                    ready!(self.poll_flush(cx))?;
-                    let frame =
-                        code.map_or(CloseFrame { code: 1000.into(), reason: Utf8Bytes::default() }, |code| {
-                            CloseFrame {
-                                code: code.http_status().saturating_add(4000).into(),
-                                reason: Utf8Bytes::from(code.as_str()),
-                            }
-                        });
-                    // Refused only when the peer has closed already: then there is nothing to say.
-                    let _ = Pin::new(&mut self.stream).start_send(Message::Close(Some(frame)));
-                    self.phase = Phase::Closing;
-                }
-                Phase::Closing => {
-                    let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-                    self.check(flushed)?;
-                    self.phase = Phase::Lingering;
-                }
-                Phase::Lingering => {
-                    ready!(self.poll_answer(cx));
-                    self.phase = Phase::Closed;
-                }
-                Phase::Closed => return Poll::Ready(Ok(())),
-                Phase::Failed => return Poll::Ready(Err(TransportError::Ended)),
-            }
+        match self {
+            Self::Accepted(end) => end.poll_close(cx, code),
+            Self::Dialled(end) => end.poll_close(cx, code),
         }
-    }
-
-    /// Reads on until the peer's close or the end, and drops what comes before.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.refused {
-            return self.poll_drain(cx);
-        }
-        for _ in 0..IDLE_MESSAGES {
-            match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
-                Some(Ok(_)) => self.stream.get_mut().message(),
-                Some(Err(_)) | None => return Poll::Ready(()),
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Ends this direction and drops what comes, message or not, until the peer ends the other.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let stream = self.stream.get_mut();
-        // What matters is that the peer sees an end; it sees one either way.
-        let _ = Pin::new(&mut *stream).poll_shutdown(cx);
-        for _ in 0..IDLE_MESSAGES {
-            let mut space = [0; 1024];
-            let mut buf = ReadBuf::new(&mut space);
-            let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf));
-            if read.is_err() || buf.filled().is_empty() {
-                return Poll::Ready(());
-            }
-            stream.message();
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     #[inline]
     pub(in crate::transport) fn check_open(&self) -> Result<(), TransportError> {
-        if self.phase == Phase::Open { Ok(()) } else { Err(TransportError::Ended) }
+        match self {
+            Self::Accepted(end) => end.check_open(),
+            Self::Dialled(end) => end.check_open(),
+        }
     }
 
-    #[inline]
-    fn check(&mut self, result: Result<(), Error>) -> Result<(), TransportError> {
-        result.map_err(|error| self.fail_with(error))
+    #[cfg(test)]
+    pub(super) fn accepted(&self) -> &Accepted<S> {
+        match self {
+            Self::Accepted(end) => end,
+            Self::Dialled(_) => panic!("a client's end"),
+        }
     }
 
-    fn fail(&mut self, error: TransportError) -> TransportError {
-        self.phase = Phase::Failed;
-        (self.held, self.rest) = (None, None);
-        error
-    }
-
-    fn fail_with(&mut self, error: Error) -> TransportError {
-        let error = match error {
-            Error::ConnectionClosed
-            | Error::AlreadyClosed
-            | Error::Protocol(
-                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
-            ) => TransportError::Ended,
-            Error::Capacity(_) => {
-                DecodeError::TooLarge { what: "WebSocket message", limit: self.max_message }.into()
-            }
-            Error::Utf8(_) => {
-                let error = serde::de::Error::custom("text message is not UTF-8");
-                DecodeError::Json(JsonError::Malformed(error)).into()
-            }
-            other => TransportError::Network(other.into()),
-        };
-        if matches!(error, TransportError::Decode(_)) {
-            self.refuse();
-            error
-        } else {
-            self.fail(error)
+    #[cfg(test)]
+    pub(super) fn dialled(&self) -> &Dialled<S> {
+        match self {
+            Self::Accepted(_) => panic!("a server's end"),
+            Self::Dialled(end) => end,
         }
     }
 }
 
-/// What is in its buffers may be secret, so it is not shown.
 impl<S> fmt::Debug for Carrier<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Carrier")
-            .field("phase", &self.phase)
-            .field("refused", &self.refused)
-            .finish_non_exhaustive()
+        match self {
+            Self::Accepted(end) => end.fmt(f),
+            Self::Dialled(end) => end.fmt(f),
+        }
     }
 }

@@ -4,9 +4,12 @@
 //! write. It implements `docs/PROTOCOL.md`, "WebSocket". It knows nothing of the HTTP that opens a WebSocket
 //! beyond the client's handshake, which tungstenite makes.
 
+mod accepted;
 mod boundary;
 mod bounded;
 mod carrier;
+mod dialled;
+mod reader;
 #[cfg(test)]
 mod tests;
 mod tidings;
@@ -39,8 +42,7 @@ pub const SUBPROTOCOL: &str = "throughline.v1";
 /// - Pings of the WebSocket itself are answered while reading; at most 35 KiB of answers pile up behind a
 ///   blocked write.
 /// - A message of the peer's in absurdly many fragments ends the transport.
-/// - After a large message in one fragment, as browsers send it, the buffer of its size stays until the
-///   WebSocket ends: tungstenite never shrinks it.
+/// - A server's end keeps no buffers while it is idle.
 pub struct WebSocket<S> {
     carrier: Carrier<S>,
     role: Role,
@@ -55,13 +57,13 @@ pub struct WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Takes over the server's end of a stream on which the opening handshake is done.
     pub async fn server(io: S, limits: Limits) -> Self {
-        let carrier = Carrier::open(io, tungstenite::protocol::Role::Server, limits.max_batch_bytes).await;
+        let carrier = Carrier::accept(io, limits.max_batch_bytes);
         Self::new(carrier, Role::Server, Encoding::Json, limits)
     }
 
     /// Takes over the client's end of a stream on which the opening handshake is done.
     pub async fn client(io: S, encoding: Encoding, limits: Limits) -> Self {
-        let carrier = Carrier::open(io, tungstenite::protocol::Role::Client, limits.max_batch_bytes).await;
+        let carrier = Carrier::open(io, limits.max_batch_bytes).await;
         Self::new(carrier, Role::Client, encoding, limits)
     }
 
@@ -86,7 +88,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn new(carrier: Carrier<S>, role: Role, encoding: Encoding, limits: Limits) -> Self {
-        let outbox = Outbox::new(encoding, &limits);
+        let headroom = if role == Role::Server { carrier::HEADER } else { 0 };
+        let outbox = Outbox::new(encoding, &limits).with_headroom(headroom);
         Self { carrier, role, limits, incoming: None, outbox, settled: role == Role::Client, close: None }
     }
 
@@ -131,14 +134,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         error
     }
 
+    fn kind_of_message(&self) -> Data {
+        match self.outbox.encoding() {
+            Encoding::Json => Data::Text,
+            Encoding::Binary => Data::Binary,
+        }
+    }
+
     /// Gives the batch to the carrier once there is room.
     #[inline]
     fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
         ready!(self.carrier.poll_room(cx))?;
-        let kind = match self.outbox.encoding() {
-            Encoding::Json => Data::Text,
-            Encoding::Binary => Data::Binary,
-        };
+        let kind = self.kind_of_message();
         if let Some(batch) = self.outbox.take() {
             self.carrier.feed(kind, batch);
         }
@@ -192,7 +199,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocket<S> {
 
     #[inline]
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        if !self.outbox.is_empty() {
+        if self.carrier.takes_whole(self.outbox.len()) && !self.outbox.is_empty() {
+            self.carrier.write_whole(cx, self.kind_of_message(), self.outbox.framed())?;
+            self.outbox.begin_anew();
+        } else if !self.outbox.is_empty() {
             ready!(self.poll_hand_over(cx))?;
         }
         self.carrier.poll_flush(cx)

@@ -92,7 +92,7 @@ async fn a_message_of_sixteen_kibibytes_leaves_in_one_write() {
     let mut client = WebSocket::client(Counting(near, 0), Encoding::Binary, Limits::default()).await;
     for (batch, body) in [(1, 100), (2, 8 << 10), (3, 16 << 10)] {
         feed(&mut client, &[message(batch, vec![0; body])]).await;
-        assert_eq!(client.carrier.get_ref().1, usize::try_from(batch).unwrap());
+        assert_eq!(client.carrier.dialled().get_ref().1, usize::try_from(batch).unwrap());
     }
 }
 
@@ -340,31 +340,102 @@ async fn an_end_without_a_close_is_an_end() {
 
 #[tokio::test]
 async fn it_gives_its_room_back_between_any_two_reads_and_loses_nothing() {
-    let (mut client, mut server) = pair(777, Encoding::Binary).await;
-    let of = |seq: u64| message(seq, vec![7; usize::try_from(seq * 7919 % 20_000).unwrap()]);
-    let sending = async {
-        for seq in 1..=200 {
-            feed(&mut client, &[of(seq)]).await;
+    for client_receives in [false, true] {
+        let (mut receiver, mut sender) = pair(777, Encoding::Binary).await;
+        feed(&mut receiver, &[Frame::Ping(None)]).await;
+        assert_eq!(recv_frame(&mut sender).await, Frame::Ping(None), "the server follows its encoding");
+        if !client_receives {
+            std::mem::swap(&mut receiver, &mut sender);
         }
-        client
-    };
-    let receiving = async {
-        for seq in 1..=200 {
-            let next = poll_fn(|cx| {
-                server.shrink();
-                server.poll_recv(cx)
-            });
-            assert!(matches!(next.await.unwrap(), Received::Frame(frame) if frame == of(seq)));
+        let of = |seq: u64| message(seq, vec![7; usize::try_from(seq * 7919 % 20_000).unwrap()]);
+        let sending = async {
+            for seq in 1..=200 {
+                feed(&mut sender, &[of(seq)]).await;
+            }
+            sender
+        };
+        let receiving = async {
+            for seq in 1..=200 {
+                let next = poll_fn(|cx| {
+                    receiver.shrink();
+                    receiver.poll_recv(cx)
+                });
+                assert!(matches!(next.await.unwrap(), Received::Frame(frame) if frame == of(seq)));
+            }
+            receiver
+        };
+        let (mut sender, mut receiver) = watchdog(async { tokio::join!(sending, receiving) }).await;
+        assert!(poll_fn(|cx| Poll::Ready(receiver.poll_recv(cx))).await.is_pending());
+        if client_receives {
+            assert!(receiver.carrier.dialled().is_grown());
+            receiver.shrink();
+            assert!(!receiver.carrier.dialled().is_grown(), "nothing is under way");
         }
-        server
-    };
-    let (mut client, mut server) = watchdog(async { tokio::join!(sending, receiving) }).await;
+        feed(&mut sender, &[Frame::Ping(None)]).await;
+        assert_eq!(recv_frame(&mut receiver).await, Frame::Ping(None));
+        feed(&mut receiver, &[Frame::Pong(None)]).await;
+        assert_eq!(recv_frame(&mut sender).await, Frame::Pong(None));
+    }
+}
+
+#[tokio::test]
+async fn a_server_reads_what_came_at_once_and_writes_a_batch_at_once() {
+    let (mut near, far) = duplex(1 << 20);
+    let mut server = WebSocket::server(Counting(far, 0), Limits::default()).await;
+    // Thirty messages in one read, the last of them cut.
+    let stream: Vec<u8> =
+        [0x81, 0x88, 0, 0, 0, 0].iter().chain(b"[\"ping\"]").copied().collect::<Vec<_>>().repeat(30);
+    near.write_all(&stream[..stream.len() - 3]).await.unwrap();
+    for _ in 0..29 {
+        assert_eq!(recv_frame(&mut server).await, Frame::Ping(None));
+    }
     assert!(poll_fn(|cx| Poll::Ready(server.poll_recv(cx))).await.is_pending());
-    assert!(server.carrier.is_grown());
-    server.shrink();
-    assert!(!server.carrier.is_grown(), "nothing is under way");
-    feed(&mut client, &[Frame::Ping(None)]).await;
+    near.write_all(&stream[stream.len() - 3..]).await.unwrap();
     assert_eq!(recv_frame(&mut server).await, Frame::Ping(None));
-    feed(&mut server, &[Frame::Pong(None)]).await;
-    assert_eq!(recv_frame(&mut client).await, Frame::Pong(None));
+    let batches: Vec<_> =
+        (1..=3).map(|seq| [message(seq, vec![7; 10 << 10]), message(seq + 3, "a")]).collect();
+    for batch in &batches {
+        feed(&mut server, batch).await;
+    }
+    let accepted = server.carrier.accepted();
+    assert_eq!(accepted.get_ref().1, 3, "writes");
+    let mut client = WebSocket::client(near, Encoding::Json, Limits::default()).await;
+    for frame in batches.concat() {
+        assert_eq!(recv_frame(&mut client).await, frame);
+    }
+}
+
+#[tokio::test]
+async fn frames_of_a_blocked_server_leave_whole_and_in_order() {
+    let (near, far) = duplex(100);
+    let mut server = WebSocket::server(far, Limits::default()).await;
+    let (reader, mut writer) = tokio::io::split(near);
+    server.start_send(&message(1, "x".repeat(300)));
+    assert!(poll_fn(|cx| Poll::Ready(server.poll_flush(cx))).await.is_pending());
+    // A ping comes while the frame before is half written, and a batch behind it.
+    writer.write_all(&[0x89, 0x81, 0, 0, 0, 0, b'?']).await.unwrap();
+    assert!(poll_fn(|cx| Poll::Ready(server.poll_recv(cx))).await.is_pending());
+    server.start_send(&message(2, "y"));
+    let mut raw =
+        WebSocketStream::from_raw_socket(reader.unsplit(writer), tungstenite::protocol::Role::Client, None)
+            .await;
+    let reading = async {
+        let first = raw.next().await.unwrap().unwrap().into_text().unwrap();
+        assert!(first.starts_with("[\"msg\",1,\"xxx"), "{first}");
+        assert_eq!(raw.next().await.unwrap().unwrap(), Raw::Pong(Bytes::from_static(b"?")));
+        assert_eq!(raw.next().await.unwrap().unwrap(), Raw::text("[\"msg\",2,\"y\"]"));
+    };
+    watchdog(async { tokio::join!(flush(&mut server), reading) }).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_close_by_the_client_is_answered_and_is_the_end() {
+    let frame = |code: u16| tungstenite::protocol::CloseFrame { code: code.into(), reason: "why".into() };
+    for (said, answered) in [(None, None), (Some(frame(1001)), Some(1001)), (Some(frame(4000)), Some(4000))] {
+        let (mut raw, mut server) = raw_client(1 << 16, Limits::default()).await;
+        raw.send(Raw::Close(said)).await.unwrap();
+        assert!(matches!(watchdog(recv(&mut server)).await, Err(TransportError::Ended)));
+        let Some(Ok(Raw::Close(answer))) = raw.next().await else { panic!("no answer") };
+        assert_eq!(answer.map(|frame| u16::from(frame.code)), answered);
+    }
 }
