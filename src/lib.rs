@@ -22,7 +22,7 @@
 //! # Features
 //!
 //! `server` and `client` are on by default and bring `socket`, which is what both share. Without any of them the crate
-//! is its core: [`frame`] and [`session`], without I/O or a runtime. `testing` adds a rough network in a box, for the tests
+//! is its core: [`frame`] and [`session`], [`talk`] and [`room`], without I/O or a runtime. `testing` adds a rough network in a box, for the tests
 //! of what is built on this.
 
 #[cfg(feature = "client")]
@@ -30,6 +30,7 @@ pub mod client;
 pub mod frame;
 #[cfg(feature = "socket")]
 pub mod hub;
+pub mod room;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod session;
@@ -39,6 +40,7 @@ pub mod session;
     expect(dead_code, reason = "each side uses its own part of what drives sockets")
 )]
 pub mod socket;
+pub mod talk;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "socket")]

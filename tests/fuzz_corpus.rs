@@ -45,6 +45,11 @@ fn http_request_holds_over_its_corpus() -> std::io::Result<()> {
 }
 
 #[test]
+fn payload_holds_over_its_corpus() -> std::io::Result<()> {
+    replay("payload", targets::payload)
+}
+
+#[test]
 fn session_ops_holds_over_its_corpus() -> std::io::Result<()> {
     replay("session_ops", targets::session_ops)
 }

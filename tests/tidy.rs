@@ -11,13 +11,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may import. `docs/ARCHITECTURE.md` shows the same table.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("frame", &[]),
+    ("talk", &["frame"]),
     ("session", &["frame"]),
+    ("room", &["frame", "talk"]),
     ("transport", &["frame"]),
     ("backplane", &[]),
     ("socket", &["frame", "session", "transport"]),
-    ("hub", &["frame", "backplane", "socket"]),
+    ("hub", &["frame", "talk", "room", "backplane", "socket"]),
+    ("guest", &["frame", "talk", "socket"]),
     ("server", &["frame", "session", "transport", "socket", "hub"]),
     ("client", &["frame", "session", "transport", "socket"]),
     ("testing", &[]),

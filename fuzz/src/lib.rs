@@ -10,7 +10,8 @@ use std::cell::RefCell;
 use arbitrary::Unstructured;
 use bytes::Bytes;
 use throughline::frame::event_stream::{Event, Parser, Writer};
-use throughline::frame::{Batch, BatchWriter, Encoding, Frame, FrameStream, Limits, Role};
+use throughline::frame::{Batch, BatchWriter, Body, Encoding, Frame, FrameStream, Json, Limits, Role};
+use throughline::talk::{Notice, Operation, Read, escape};
 
 #[cfg(feature = "server")]
 pub use http_request::http_request;
@@ -97,6 +98,29 @@ pub fn batch(data: &[u8]) {
             }
             assert!(frames <= limits.max_batch_frames);
             assert!(bytes <= limits.max_batch_bytes);
+        }
+    }
+}
+
+/// Any bytes as payloads of the second layer: no panic, what is read is written and read to itself, and what is the
+/// application's stays so.
+pub fn payload(data: &[u8]) {
+    let json = Json::parse(Bytes::copy_from_slice(data)).map(Body::from).ok();
+    for body in json.into_iter().chain([Body::from(data.to_vec())]) {
+        if let Read::Layer(operation) = Operation::read(body.clone()) {
+            // What nests just deep enough to be read may be too deep once more is around it.
+            if let Ok(written) = operation.write() {
+                assert!(matches!(Operation::read(written), Read::Layer(read) if read == operation));
+            }
+        }
+        if let Read::Layer(notice) = Notice::read(body.clone()) {
+            if let Ok(written) = notice.write() {
+                assert!(matches!(Notice::read(written), Read::Layer(read) if read == notice));
+            }
+        }
+        if let Ok(escaped) = escape(body.clone()) {
+            assert!(matches!(Operation::read(escaped.clone()), Read::App(read) if read == body));
+            assert!(matches!(Notice::read(escaped), Read::App(read) if read == body));
         }
     }
 }

@@ -59,6 +59,11 @@ impl Json {
         Ok(if has_line_ends(&text) { Self(one_line(&text)) } else { Self(Bytes::from(text)) })
     }
 
+    /// The JSON `null`.
+    pub const fn null() -> Self {
+        Self(Bytes::from_static(b"null"))
+    }
+
     /// Copies a text that a JSON parser has just accepted; its depth is checked here.
     pub(in crate::frame) fn copy_checked(raw: &RawValue) -> Result<Self, JsonError> {
         let text = raw.get().as_bytes();
