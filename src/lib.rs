@@ -51,7 +51,7 @@ pub use client::{Client, ConnectError, Freshness};
 #[cfg(feature = "socket")]
 pub use frame::{Body, Close, CloseCode, Message, SessionId, TransportKind};
 #[cfg(feature = "socket")]
-pub use hub::{Hub, Member, Room};
+pub use hub::{Hub, Live, Member, Room};
 #[cfg(feature = "server")]
 pub use server::Server;
 #[cfg(feature = "socket")]

@@ -1,94 +1,124 @@
-//! Rooms: named groups of sockets, and messages to all of them.
+//! Rooms: named groups of sockets, what is said in them, and who is there.
 //!
-//! This room owns membership and fan-out within one process. It knows sockets, not sessions or transports, and no
-//! wire. A room comes to be with its first member and vanishes with its last.
+//! This room owns membership and fan-out within one process, and the server's half of the second layer on the wire
+//! (`docs/PROTOCOL.md`, "Rooms"). It knows sockets, not sessions or transports; what is true of one room is decided
+//! in [`room`](crate::room). A room of the hub comes to be with its first member or message, and vanishes with its
+//! last member, or when what it keeps has aged.
 
+mod authorize;
+mod builder;
+mod directory;
+mod line;
+mod live;
+mod ops;
 mod room;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use room::Members;
+use crate::frame::{Body, SessionId};
+use crate::socket::{Principal, Socket};
+use crate::talk::{TalkError, escape};
 
+use directory::Directory;
+use table::Table;
+
+pub use crate::room::{Config as RoomConfig, Keep, Slow};
+pub use authorize::{Action, Authorize, Visitor};
+pub use builder::Builder;
+pub use live::Live;
 pub use room::{JoinError, Member, PublishError, Room};
 
-/// Unrelated rooms seldom wait for each other.
-const SHARDS: usize = 64;
-
-/// The longest name of a room, in bytes.
-const MAX_NAME: usize = 256;
-
-/// Rooms by name. Clones share them.
-#[derive(Clone, Debug, Default)]
+/// Rooms by name, and the sessions that are served. Clones share them.
+#[derive(Clone, Debug)]
 pub struct Hub {
-    rooms: Arc<Rooms>,
+    inner: Arc<Inner>,
+}
+
+/// What all handles of a hub share.
+#[derive(Debug)]
+struct Inner {
+    table: Table,
+    directory: Directory,
+    authorize: Option<authorize::Seam>,
+    max_joined: usize,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self::builder().build()
+    }
 }
 
 impl Hub {
-    /// A hub without rooms.
+    /// A hub without rooms, whose rooms keep nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Begins to describe a hub.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
     /// A room by its name of 1 to 256 bytes. It costs nothing until somebody joins.
     pub fn room(&self, name: impl Into<Arc<str>>) -> Room {
-        Room::new(Arc::clone(&self.rooms), name.into())
+        Room::new(Arc::clone(&self.inner), name.into())
     }
 
-    /// How many rooms have members.
+    /// How many rooms there are: with members, or with something that is kept.
     pub fn len(&self) -> usize {
-        self.rooms.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.inner.table.len()
     }
 
-    /// Whether no room has members.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
 
-type Shard = HashMap<Arc<str>, Arc<Mutex<Members>>>;
-
-#[derive(Debug)]
-struct Rooms {
-    shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
-}
-
-impl Default for Rooms {
-    fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new() }
-    }
-}
-
-impl Rooms {
-    fn shard(&self, name: &str) -> MutexGuard<'_, Shard> {
-        let at = usize::try_from(self.hasher.hash_one(name) % SHARDS as u64).unwrap_or_default();
-        // Always there: the remainder is less than their number.
-        lock(&self.shards[at.min(SHARDS - 1)])
-    }
-}
-
-/// No two locks are ever held at once: who talks to one room does not keep others waiting.
-impl Rooms {
-    fn find(&self, name: &str) -> Option<Arc<Mutex<Members>>> {
-        self.shard(name).get(name).map(Arc::clone)
+    /// Answers what the client of a session asks about rooms, while the handler receives its own messages from the
+    /// [`Live`] that this returns. Must be called in a tokio runtime.
+    ///
+    /// Without an authoriser ([`Builder::authorize`]) every client may join, hear and say anything in any room of this
+    /// hub, whatever its name.
+    pub fn serve(&self, socket: Socket) -> Live {
+        Live::new(Arc::clone(&self.inner), socket)
     }
 
-    /// Finds or makes.
-    fn open(&self, name: &Arc<str>) -> Arc<Mutex<Members>> {
-        Arc::clone(self.shard(name).entry(Arc::clone(name)).or_default())
+    /// Sends a message to all served sessions of a principal. Returns to how many it went.
+    ///
+    /// It never waits: a session whose send buffer is full is ended with `slow_consumer`.
+    ///
+    /// # Errors
+    /// When the body cannot be wrapped as it must be, because it nests too deep.
+    pub fn to_principal(&self, principal: &Principal, body: impl Into<Body>) -> Result<usize, TalkError> {
+        let body = escape(body.into())?;
+        Ok(self.inner.directory.of_principal(principal).iter().filter(|line| line.tell(&body)).count())
     }
 
-    /// Forgets a room whose last member has left, unless it was made anew meanwhile.
-    fn forget(&self, name: &str, members: &Arc<Mutex<Members>>) {
-        let mut shard = self.shard(name);
-        if shard.get(name).is_some_and(|known| Arc::ptr_eq(known, members)) {
-            shard.remove(name);
-        }
+    /// Sends a message to one served session. False: there is none of this id, or it is ending.
+    ///
+    /// # Errors
+    /// See [`Hub::to_principal`].
+    pub fn to_session(&self, id: SessionId, body: impl Into<Body>) -> Result<bool, TalkError> {
+        let body = escape(body.into())?;
+        Ok(self.inner.directory.by_id(id).is_some_and(|line| line.tell(&body)))
+    }
+
+    /// Sends a message to all served sessions. Returns to how many it went.
+    ///
+    /// # Errors
+    /// See [`Hub::to_principal`].
+    pub fn to_all(&self, body: impl Into<Body>) -> Result<usize, TalkError> {
+        let body = escape(body.into())?;
+        Ok(self.inner.directory.all().iter().filter(|line| line.tell(&body)).count())
+    }
+
+    /// How many sessions are served.
+    pub fn sessions(&self) -> usize {
+        self.inner.directory.len()
     }
 }
 

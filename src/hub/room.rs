@@ -1,33 +1,20 @@
-//! One room: who is in it, and what is said to all.
+//! One room, as handlers hold it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use crate::frame::{Body, Close, CloseCode, SessionId};
-use crate::socket::{SendError, Sender, Socket};
+use crate::frame::{Body, Json, SessionId};
+use crate::room::{Effects, SayError, Saying};
+use crate::socket::Socket;
+use crate::talk::{self, Begin, History, Join, Page, Position, Who, is_name};
 
-use super::{MAX_NAME, Rooms, lock};
-
-/// Who is in a room: each session once, however often it joined.
-#[derive(Debug, Default)]
-pub(super) struct Members {
-    places: HashMap<SessionId, Place>,
-    /// The last has left: whoever comes now makes the room anew.
-    gone: bool,
-}
-
-#[derive(Debug)]
-struct Place {
-    sender: Sender,
-    /// How many [`Member`]s stand for it.
-    joined: usize,
-}
+use super::Inner;
+use super::line::SocketLine;
+use super::table::{NoRoom, now};
 
 /// A named group of sockets. Clones name the same one.
 #[derive(Clone, Debug)]
 pub struct Room {
-    rooms: Arc<Rooms>,
+    hub: Arc<Inner>,
     name: Arc<str>,
 }
 
@@ -38,20 +25,68 @@ pub enum JoinError {
     /// The name is not 1 to 256 bytes.
     #[error("the name of a room is 1 to 256 bytes")]
     Name,
+    /// There are as many rooms as there may be.
+    #[error("there are too many rooms")]
+    TooManyRooms,
+    /// The session is in as many rooms as it may.
+    #[error("the session is in too many rooms")]
+    TooManyJoined,
+    /// This machine gives no random numbers.
+    #[error("no random numbers")]
+    NoRandomness,
 }
 
 /// Why a message was published to nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The name is not 1 to 256 bytes.
-    #[error("the name of a room is 1 to 256 bytes")]
+    /// The name of the room, or the key, is not 1 to 256 bytes.
+    #[error("the name of a room and a key are 1 to 256 bytes")]
     Name,
+    /// There are as many rooms as there may be, and this one, which would keep the message, is not among them.
+    #[error("there are too many rooms")]
+    TooManyRooms,
+    /// This machine gives no random numbers.
+    #[error("no random numbers")]
+    NoRandomness,
+    /// The body nests too deep to be wrapped.
+    #[error("the body nests too deep")]
+    Body,
+    /// The room has used its last offset.
+    #[error("the room has used its last offset")]
+    Exhausted,
+}
+
+impl From<NoRoom> for JoinError {
+    fn from(none: NoRoom) -> Self {
+        match none {
+            NoRoom::TooMany => Self::TooManyRooms,
+            NoRoom::NoEpoch => Self::NoRandomness,
+        }
+    }
+}
+
+impl From<NoRoom> for PublishError {
+    fn from(none: NoRoom) -> Self {
+        match none {
+            NoRoom::TooMany => Self::TooManyRooms,
+            NoRoom::NoEpoch => Self::NoRandomness,
+        }
+    }
+}
+
+impl From<SayError> for PublishError {
+    fn from(error: SayError) -> Self {
+        match error {
+            SayError::Body(_) => Self::Body,
+            SayError::Exhausted => Self::Exhausted,
+        }
+    }
 }
 
 impl Room {
-    pub(super) fn new(rooms: Arc<Rooms>, name: Arc<str>) -> Self {
-        Self { rooms, name }
+    pub(super) fn new(hub: Arc<Inner>, name: Arc<str>) -> Self {
+        Self { hub, name }
     }
 
     /// The name.
@@ -59,55 +94,54 @@ impl Room {
         &self.name
     }
 
-    /// Makes a socket a member, until the [`Member`] is dropped. A socket that is a member already gets each message
-    /// once all the same, and stays until the last of its `Member`s is dropped.
+    /// Makes a socket a member outside the layer, until the [`Member`] is dropped: it gets what is said as it is, and is
+    /// shown to nobody. A socket that is a member already gets each message once all the same, and stays until the last
+    /// of its `Member`s is dropped.
+    ///
+    /// Clients of a [`Live`](super::Live) join by themselves.
     ///
     /// # Errors
-    /// When the room's name is not one.
+    /// When the room's name is not one, or there are too many rooms.
     ///
     /// # Cancel safety
     /// When the future is dropped before it is ready, the socket has not joined.
     #[expect(clippy::unused_async, reason = "rooms of several nodes will have to wait here")]
     pub async fn join(&self, socket: &Socket) -> Result<Member, JoinError> {
-        if !self.has_name() {
+        if !is_name(&self.name) {
             return Err(JoinError::Name);
         }
-        let id = socket.id();
-        loop {
-            let members = self.rooms.open(&self.name);
-            let mut room = lock(&members);
-            if !room.gone {
-                let new = || Place { sender: socket.sender(), joined: 0 };
-                room.places.entry(id).or_insert_with(new).joined += 1;
-                return Ok(Member { room: self.clone(), members: Arc::clone(&members), id });
-            }
-            drop(room);
-            self.rooms.forget(&self.name, &members);
-        }
+        let (id, line) = (socket.id(), SocketLine::new(socket.sender()));
+        self.hub.table.enter(&self.hub, &self.name, |room| {
+            room.join_plain(now(), id, line.clone());
+            ((), Effects::default())
+        })?;
+        Ok(Member { room: self.clone(), id })
     }
 
     /// Sends a message to all members. All get it in the same order as other messages of the room; it is encoded
-    /// once. Returns to how many it went.
+    /// once. Returns to how many it goes.
     ///
-    /// It never waits for a slow member: one whose send buffer is full ([`Builder::send_buffer`]) is not skipped
-    /// but ended, with `slow_consumer`, so that no member ever misses a message unknowingly.
+    /// It never waits for a slow member. One outside the layer whose send buffer is full ([`Builder::send_buffer`]) is
+    /// ended, with `slow_consumer`; for others it waits in their backlog, and [`RoomConfig::slow`] says what becomes of
+    /// those whose backlog is full. No member ever misses a message unknowingly.
     ///
     /// [`Builder::send_buffer`]: crate::server::Builder::send_buffer
+    /// [`RoomConfig::slow`]: super::RoomConfig::slow
     ///
     /// # Errors
-    /// When the room's name is not one.
+    /// When the room's name is not one, or the body cannot be wrapped.
     ///
     /// # Cancel safety
     /// When the future is dropped before it is ready, nothing was sent.
     #[expect(clippy::unused_async, reason = "rooms of several nodes will have to wait here")]
     pub async fn publish(&self, body: impl Into<Body>) -> Result<usize, PublishError> {
-        self.tell(&body.into(), None)
+        self.say(&body.into(), &Saying::default()).map(|(_, told)| told)
     }
 
-    /// The same, to all members but one.
+    /// The same, to all members but one. It is not told later either, should it join again.
     ///
     /// # Errors
-    /// When the room's name is not one.
+    /// See [`Room::publish`].
     ///
     /// # Cancel safety
     /// When the future is dropped before it is ready, nothing was sent.
@@ -117,47 +151,126 @@ impl Room {
         body: impl Into<Body>,
         except: SessionId,
     ) -> Result<usize, PublishError> {
-        self.tell(&body.into(), Some(except))
+        self.say(&body.into(), &Saying { except: Some(except), ..Saying::default() }).map(|(_, told)| told)
     }
 
-    /// How many members it has.
+    /// The same, as the latest value of something: in a room that conflates ([`Slow::Conflate`]), it takes the place of
+    /// an older value that waits for a slow member.
+    ///
+    /// [`Slow::Conflate`]: super::Slow::Conflate
+    ///
+    /// # Errors
+    /// See [`Room::publish`]; also when the key is not 1 to 256 bytes.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, nothing was sent.
+    #[expect(clippy::unused_async, reason = "rooms of several nodes will have to wait here")]
+    pub async fn publish_keyed(
+        &self,
+        key: impl Into<String>,
+        body: impl Into<Body>,
+    ) -> Result<usize, PublishError> {
+        let key = key.into();
+        if !is_name(&key) {
+            return Err(PublishError::Name);
+        }
+        self.say(&body.into(), &Saying { key: Some(key), ..Saying::default() }).map(|(_, told)| told)
+    }
+
+    /// How many sessions are told what is said.
     pub fn len(&self) -> usize {
-        self.rooms.find(&self.name).map_or(0, |members| lock(&members).places.len())
+        self.visit(|room| (room.len(), Effects::default())).unwrap_or_default()
     }
 
-    /// Whether it has none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    fn has_name(&self) -> bool {
-        (1..=MAX_NAME).contains(&self.name.len())
+    /// Who is there: each principal once, and each session of nobody the authenticator names. Members outside the layer
+    /// are not shown.
+    pub fn present(&self) -> Vec<talk::Member> {
+        self.visit(|room| (room.present(), Effects::default())).unwrap_or_default()
     }
 
-    fn tell(&self, body: &Body, except: Option<SessionId>) -> Result<usize, PublishError> {
-        if !self.has_name() {
+    /// The position behind the latest message, if there is such a room.
+    pub fn position(&self) -> Option<Position> {
+        self.visit(|room| (room.position(), Effects::default()))
+    }
+
+    /// Takes a session out of the room and tells its client why: a code for programs, a message for people. False: it is
+    /// no member. It may join again if the authoriser lets it.
+    pub fn remove(&self, id: SessionId, code: &str, message: &str) -> bool {
+        self.visit(|room| room.remove(now(), id, code, message)).unwrap_or_default()
+    }
+}
+
+/// What the layer asks for.
+impl Room {
+    fn visit<R>(
+        &self,
+        act: impl FnMut(&mut crate::room::RoomState<SocketLine>) -> (R, Effects<SocketLine>),
+    ) -> Option<R> {
+        self.hub.table.visit(&self.hub, &self.name, act)
+    }
+
+    /// Says something. Where nobody is and nothing is kept, there is no position and nobody told.
+    pub(super) fn say(
+        &self,
+        body: &Body,
+        saying: &Saying,
+    ) -> Result<(Option<Position>, usize), PublishError> {
+        if !is_name(&self.name) {
             return Err(PublishError::Name);
         }
-        let Some(members) = self.rooms.find(&self.name) else { return Ok(0) };
-        let mut told = 0;
-        // Under the lock, so that all members are told all messages in one order.
-        for (id, place) in &lock(&members).places {
-            if Some(*id) == except {
-                continue;
-            }
-            match place.sender.try_send(body.clone()) {
-                Ok(()) => told += 1,
-                Err(SendError::Full) => {
-                    place.sender.abort(Close::new(
-                        CloseCode::SlowConsumer,
-                        "a room's messages were taken too slowly",
-                    ));
-                }
-                // It is leaving, or takes no message of this size.
-                Err(_) => {}
-            }
+        let mut say = |room: &mut crate::room::RoomState<SocketLine>| match room.say(now(), body, saying) {
+            Ok((at, told, effects)) => (Ok((Some(at), told)), effects),
+            Err(error) => (Err(PublishError::from(error)), Effects::default()),
+        };
+        if let Some(said) = self.visit(&mut say) {
+            return said;
         }
-        Ok(told)
+        if !self.hub.table.keeps(&self.name) {
+            return Ok((None, 0));
+        }
+        self.hub.table.enter(&self.hub, &self.name, say)?
+    }
+
+    pub(super) fn enter(
+        &self,
+        id: SessionId,
+        who: &Who,
+        line: &SocketLine,
+        join: &Join,
+    ) -> Result<Begin, JoinError> {
+        if !is_name(&self.name) {
+            return Err(JoinError::Name);
+        }
+        let enter = |room: &mut crate::room::RoomState<SocketLine>| {
+            room.join(now(), id, who.clone(), line.clone(), join)
+        };
+        Ok(self.hub.table.enter(&self.hub, &self.name, enter)?)
+    }
+
+    pub(super) fn leave(&self, id: SessionId) -> bool {
+        self.visit(|room| room.leave(now(), id)).unwrap_or_default()
+    }
+
+    pub(super) fn has(&self, id: SessionId) -> bool {
+        self.visit(|room| (room.is_member(id), Effects::default())).unwrap_or_default()
+    }
+
+    pub(super) fn update(&self, id: SessionId, meta: Option<&Json>) -> bool {
+        self.visit(|room| room.update(id, meta)).unwrap_or_default()
+    }
+
+    pub(super) fn tell_presence(&self, id: SessionId) -> bool {
+        self.visit(|room| room.tell_presence(id)).unwrap_or_default()
+    }
+
+    /// A page of what was said; `None` where there is no such room.
+    pub(super) fn page(&self, ask: &History, max_bytes: usize) -> Option<Page> {
+        self.visit(|room| (room.page(now(), ask, max_bytes), Effects::default()))
     }
 }
 
@@ -166,7 +279,6 @@ impl Room {
 #[must_use = "a member leaves when it is dropped"]
 pub struct Member {
     room: Room,
-    members: Arc<Mutex<Members>>,
     id: SessionId,
 }
 
@@ -184,18 +296,9 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let mut room = lock(&self.members);
-        if let Entry::Occupied(mut place) = room.places.entry(self.id) {
-            place.get_mut().joined -= 1;
-            if place.get().joined == 0 {
-                place.remove();
-            }
-        }
-        room.gone = room.places.is_empty();
-        let gone = room.gone;
-        drop(room);
-        if gone {
-            self.room.rooms.forget(&self.room.name, &self.members);
-        }
+        self.room.visit(|room| {
+            room.leave_plain(now(), self.id);
+            ((), Effects::default())
+        });
     }
 }

@@ -153,6 +153,25 @@ impl Sender {
         }
     }
 
+    /// Waits until the send buffer is at most half full, or the session is closed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn roomy(&self) {
+        poll_fn(|cx| {
+            let mut inner = self.shared.lock();
+            let (messages, bytes) = inner.load();
+            let bound = self.shared.bound;
+            let half = messages <= bound.messages as usize / 2 && bytes <= bound.bytes / 2;
+            if half || inner.is_closed() {
+                return Poll::Ready(());
+            }
+            inner.senders.register(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Accepts a message now, or gives it back.
     fn try_accept(&self, outgoing: Outgoing) -> Result<(), (SendError, Outgoing)> {
         let size = outgoing.body.len() as u64;

@@ -373,10 +373,14 @@ impl Inner {
         self.finished || self.close.is_some() || matches!(self.state, State::Closed { .. })
     }
 
+    /// Messages and bytes that wait to be sent or acknowledged.
+    pub(super) fn load(&self) -> (usize, u64) {
+        (self.outgoing.len() + self.held.0, self.queued_bytes.saturating_add(self.held.1))
+    }
+
     /// Whether a message of this size may be accepted now.
     pub(super) fn has_room(&self, size: u64, bound: Window) -> bool {
-        let messages = self.outgoing.len() + self.held.0;
-        let bytes = self.queued_bytes.saturating_add(self.held.1);
+        let (messages, bytes) = self.load();
         messages == 0 || (messages < bound.messages as usize && bytes.saturating_add(size) <= bound.bytes)
     }
 }

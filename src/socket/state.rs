@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::frame::{Close, TransportKind};
@@ -55,15 +55,17 @@ impl StateWatch {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn changed(&mut self) -> State {
-        poll_fn(|cx| {
-            let mut inner = self.shared.lock();
-            if inner.state_version == self.seen {
-                inner.state_wakers.register(cx.waker());
-                return Poll::Pending;
-            }
-            self.seen = inner.state_version;
-            Poll::Ready(inner.state.clone())
-        })
-        .await
+        poll_fn(|cx| self.poll_changed(cx)).await
+    }
+
+    /// Waits for a state that this watch has not seen, in poll form; see [`StateWatch::changed`].
+    pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<State> {
+        let mut inner = self.shared.lock();
+        if inner.state_version == self.seen {
+            inner.state_wakers.register(cx.waker());
+            return Poll::Pending;
+        }
+        self.seen = inner.state_version;
+        Poll::Ready(inner.state.clone())
     }
 }

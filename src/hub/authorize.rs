@@ -1,0 +1,56 @@
+//! Who may do what in which room: one seam.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::frame::SessionId;
+use crate::socket::Principal;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// To be told what is said.
+    Join,
+    /// To say something.
+    Publish,
+    /// To be told who is there.
+    Presence,
+    /// To be told what was said before, on joining or as pages.
+    History,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Visitor {
+    /// The session.
+    pub session: SessionId,
+    /// Who the authenticator says it is, if there is one.
+    pub principal: Option<Principal>,
+}
+
+/// Decides what clients may do. It is asked at each operation, and again about `Join` for each joined room when the
+/// session is carried again after nothing carried it, or by another kind of transport.
+///
+/// It is not asked about what the server's own code does with a [`Room`](super::Room).
+#[async_trait]
+pub trait Authorize: Send + Sync + 'static {
+    /// Whether this visitor may do this in the room of this name. It is the client's choice, of 1 to 256 bytes.
+    ///
+    /// While it decides, other operations and messages of this session wait. It may be asked again when the handler
+    /// lets go of [`Live::recv`](super::Live::recv) before it has answered.
+    async fn allow(&self, visitor: &Visitor, room: &str, action: Action) -> bool;
+}
+
+/// An authoriser, whatever its type.
+#[derive(Clone)]
+pub(super) struct Seam(pub(super) Arc<dyn Authorize>);
+
+impl fmt::Debug for Seam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authorize")
+    }
+}

@@ -1,0 +1,79 @@
+//! Describes a hub.
+
+use std::sync::Arc;
+
+use super::authorize::{Authorize, Seam};
+use super::directory::Directory;
+use super::table::{Shape, Table};
+use super::{Hub, Inner, RoomConfig};
+
+/// Describes a hub: how its rooms are kept, who may do what, and how many rooms there may be.
+///
+/// ```
+/// use std::time::Duration;
+/// use throughline::hub::{Hub, Keep, RoomConfig, Slow};
+///
+/// let hub = Hub::builder()
+///     .rooms(|name| {
+///         let mut config = RoomConfig::default();
+///         if name.starts_with("prices/") {
+///             config.slow = Slow::Conflate;
+///         } else {
+///             config.history = Keep { messages: 100, bytes: 1 << 20, age: Duration::from_secs(3600) };
+///         }
+///         config
+///     })
+///     .max_rooms(10_000)
+///     .build();
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    shape: Shape,
+    authorize: Option<Seam>,
+    max_rooms: usize,
+    max_joined: usize,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { shape: Shape::default(), authorize: None, max_rooms: 100_000, max_joined: 128 }
+    }
+}
+
+impl Builder {
+    /// How a room is kept, by its name. Asked once in each life of a room. Default: [`RoomConfig::default`].
+    pub fn rooms(mut self, shape: impl Fn(&str) -> RoomConfig + Send + Sync + 'static) -> Self {
+        self.shape = Shape::new(shape);
+        self
+    }
+
+    /// Who decides what clients may do. Default: nobody, and they may do all.
+    pub fn authorize(mut self, authorize: impl Authorize) -> Self {
+        self.authorize = Some(Seam(Arc::new(authorize)));
+        self
+    }
+
+    /// How many rooms there may be at once. Default: 100,000. What they keep is multiplied by it.
+    pub fn max_rooms(mut self, rooms: usize) -> Self {
+        self.max_rooms = rooms;
+        self
+    }
+
+    /// How many rooms one session may have joined by the layer at once. Default: 128.
+    pub fn max_joined(mut self, rooms: usize) -> Self {
+        self.max_joined = rooms;
+        self
+    }
+
+    /// Makes the hub.
+    pub fn build(self) -> Hub {
+        let inner = Inner {
+            table: Table::new(self.shape, self.max_rooms),
+            directory: Directory::default(),
+            authorize: self.authorize,
+            max_joined: self.max_joined,
+        };
+        Hub { inner: Arc::new(inner) }
+    }
+}
