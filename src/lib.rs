@@ -28,6 +28,8 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod frame;
+#[cfg(feature = "client")]
+pub mod guest;
 #[cfg(feature = "socket")]
 pub mod hub;
 pub mod room;
@@ -50,6 +52,8 @@ pub mod transport;
 pub use client::{Client, ConnectError, Freshness};
 #[cfg(feature = "socket")]
 pub use frame::{Body, Close, CloseCode, Message, SessionId, TransportKind};
+#[cfg(feature = "client")]
+pub use guest::Rooms;
 #[cfg(feature = "socket")]
 pub use hub::{Hub, Live, Member, Room};
 #[cfg(feature = "server")]

@@ -20,7 +20,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("backplane", &[]),
     ("socket", &["frame", "session", "transport"]),
     ("hub", &["frame", "talk", "room", "backplane", "socket"]),
-    ("guest", &["frame", "talk", "socket"]),
+    ("guest", &["frame", "talk", "session", "socket"]),
     ("server", &["frame", "session", "transport", "socket", "hub"]),
     ("client", &["frame", "session", "transport", "socket"]),
     ("testing", &[]),

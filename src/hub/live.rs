@@ -32,7 +32,7 @@ pub struct Live {
     /// The operation that is being decided: kept here, so that a dropped `recv` does not lose it.
     asked: Option<Asked>,
     /// What is to be sent before anything else is received.
-    owed: VecDeque<Owed>,
+    pub(super) owed: VecDeque<Owed>,
     /// The rooms about which the authoriser is to be asked again.
     recheck: VecDeque<Arc<str>>,
 }
@@ -147,8 +147,7 @@ impl Live {
         if let Some(seam) = &self.hub.authorize {
             let room = Room::new(Arc::clone(&self.hub), Arc::clone(&name));
             if room.has(self.id()) && !seam.0.allow(&self.visitor, &name, Action::Join).await {
-                room.remove(self.id(), Refused::FORBIDDEN.code, Refused::FORBIDDEN.message);
-                self.joined.remove(&name);
+                self.depart(&room, Refused::FORBIDDEN);
             }
         }
         self.recheck.pop_front();

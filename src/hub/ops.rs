@@ -39,11 +39,18 @@ pub(super) struct Refused {
 
 impl Refused {
     pub(super) const FORBIDDEN: Self = Self { code: "forbidden", message: "this is not allowed" };
+    const ASKED: Self = Self { code: "asked", message: "" };
     pub(super) const MALFORMED: Self = Self { code: "malformed", message: "this is no operation" };
     pub(super) const UNKNOWN: Self = Self { code: "unknown", message: "this operation is not known here" };
     const NO_MEMBER: Self = Self { code: "no_member", message: "the session is not in this room" };
     const NO_REQUEST: Self = Self { code: "no_request", message: "this must be asked as a request" };
     const NO_FORM: Self = Self { code: "internal", message: "the answer has no JSON form" };
+}
+
+impl Refused {
+    fn about(self, room: &str) -> Refusal {
+        Refusal { room: room.to_owned(), code: self.code.to_owned(), message: self.message.to_owned() }
+    }
 }
 
 impl From<JoinError> for Refused {
@@ -88,9 +95,7 @@ pub(super) fn owe(message: Message, room: &str, answer: Result<Body, Refused>) -
         let message = Message { body: Body::from(Json::null()), ..message };
         return Some(Owed::Answer(message, answer));
     }
-    let Refused { code, message } = answer.err()?;
-    let refusal = Refusal { room: room.to_owned(), code: code.to_owned(), message: message.to_owned() };
-    Notice::Failed(refusal).write().ok().map(Owed::Notice)
+    Notice::Failed(answer.err()?.about(room)).write().ok().map(Owed::Notice)
 }
 
 /// Whether a visitor may do what it asks for.
@@ -129,6 +134,18 @@ fn done() -> Result<Body, Refused> {
 }
 
 impl super::Live {
+    /// Takes the session out of a room, and owes it the end of the stream: what the room told before is sent already, so
+    /// that the end comes behind it. False: it was no member.
+    pub(super) fn depart(&mut self, room: &Room, why: Refused) -> bool {
+        self.joined.remove(room.name());
+        let was = room.leave(self.visitor.session);
+        if was {
+            let left = Notice::Left(why.about(room.name())).write().ok();
+            self.owed.extend(left.map(Owed::Notice));
+        }
+        was
+    }
+
     /// Does what is allowed. No waiting in here: what was done is also answered.
     pub(super) fn perform(&mut self, asked: &Asked) -> Result<Body, Refused> {
         let id = self.visitor.session;
@@ -142,9 +159,12 @@ impl super::Live {
             }
             _ if !is_request => Err(Refused::NO_REQUEST),
             Operation::Join(join) => json(&self.enter(&room, join)?),
-            Operation::Leave { room: name } => {
-                self.joined.remove(name.as_str());
-                if room.leave(id) { done() } else { Err(Refused::NO_MEMBER) }
+            Operation::Leave { .. } => {
+                if self.depart(&room, Refused::ASKED) {
+                    done()
+                } else {
+                    Err(Refused::NO_MEMBER)
+                }
             }
             Operation::Meta { meta, .. } => {
                 if room.update(id, meta.as_ref()) {

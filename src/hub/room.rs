@@ -199,7 +199,7 @@ impl Room {
     }
 
     /// Takes a session out of the room and tells its client why: a code for programs, a message for people. False: it is
-    /// no member. It may join again if the authoriser lets it.
+    /// no member. It may join again if the authoriser lets it. One that lags cannot be told, and is ended.
     pub fn remove(&self, id: SessionId, code: &str, message: &str) -> bool {
         self.visit(|room| room.remove(now(), id, code, message)).unwrap_or_default()
     }

@@ -65,6 +65,10 @@ impl<L: Line> Member<L> {
         if self.lag(config).push(item, config.slow) { Admitted::Kept } else { Admitted::Overflow }
     }
 
+    pub(super) fn is_lagging(&self) -> bool {
+        self.backlog.is_some()
+    }
+
     /// It lags from here on, if it did not.
     pub(super) fn lag(&mut self, config: &Config) -> &mut Backlog {
         self.backlog.get_or_insert_with(|| Box::new(Backlog::new(config.backlog)))

@@ -289,17 +289,21 @@ impl<L: Line> RoomState<L> {
         (was, effects)
     }
 
-    /// Takes a member out and tells it why.
+    /// Takes a member out and tells it why. One that lags cannot be told, and is to be ended. False: it was none.
     pub fn remove(&mut self, now: Instant, id: SessionId, code: &str, message: &str) -> (bool, Effects<L>) {
-        let told = self.members.get(&id).map(|member| {
+        let Some(line) = self.members.get(&id).map(|member| member.line.clone()) else {
+            return (false, Effects::default());
+        };
+        let is_told = !self.members.get(&id).is_some_and(Member::is_lagging) && {
             let (room, code, message) = (self.name.clone(), code.to_owned(), message.to_owned());
-            if let Ok(body) = Notice::Left(Refusal { room, code, message }).write() {
-                // One that has no room for this does not read: it learns with its next operation.
-                let _ = member.line.offer(&body);
-            }
-        });
-        let (_, effects) = self.leave(now, id);
-        (told.is_some(), effects)
+            let left = Notice::Left(Refusal { room, code, message }).write();
+            left.is_ok_and(|left| line.offer(&left) == Offer::Taken)
+        };
+        let (was, mut effects) = self.leave(now, id);
+        if !is_told {
+            effects.ended.push((id, line));
+        }
+        (was, effects)
     }
 
     /// A member tells something else of itself. False: it is none.

@@ -21,7 +21,7 @@ pub enum Notice {
     Present(Present),
     /// Somebody came, went, or tells something else of itself.
     Change(Change),
-    /// This session is no longer a member, and not by its own wish.
+    /// The stream of a room ends here: this session is no longer a member.
     Left(Refusal),
     /// What was asked in a plain message was not done.
     Failed(Refusal),

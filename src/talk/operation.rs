@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::frame::{Body, Json, Seq};
 
 use super::envelope::{self, Envelope};
+use super::notice::{Notice, Said};
 use super::{Position, Read, TalkError, check_meta, check_name, read, stated};
 
 /// What a client asks for. Sent as a request it is answered; a publication may also be a plain message, and is then
@@ -86,6 +87,31 @@ pub struct Page {
     pub whole: bool,
     /// Each as its `msg` payload; binary ones as a string of base64 (RFC 4648, section 4).
     pub messages: Vec<Json>,
+}
+
+impl Page {
+    /// The messages.
+    ///
+    /// # Errors
+    /// When one of them is not what a server of this version tells.
+    pub fn said(&self) -> Result<Vec<Said>, TalkError> {
+        self.messages.iter().map(said).collect()
+    }
+}
+
+fn said(message: &Json) -> Result<Said, TalkError> {
+    let body = match message.to::<String>() {
+        Ok(text) => {
+            let bytes = data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| TalkError::Head)?;
+            Body::from(bytes)
+        }
+        Err(_) => Body::from(message.clone()),
+    };
+    match Notice::read(body) {
+        Read::Layer(Notice::Said(said)) => Ok(said),
+        Read::Malformed { error, .. } => Err(error),
+        _ => Err(TalkError::Head),
+    }
 }
 
 /// Where something was said.

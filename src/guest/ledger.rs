@@ -1,0 +1,140 @@
+//! What a client keeps of its rooms: positions, by the stream alone.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::frame::Seq;
+use crate::talk::{Join, Notice, Position};
+
+/// A room whose stream has begun and not ended.
+#[derive(Debug)]
+struct Stream {
+    position: Position,
+    /// The client has asked to leave: it is not taken up again.
+    leaving: bool,
+}
+
+/// What a client keeps of its rooms. It is kept by what came in the stream, in its order, and never by answers, which
+/// may be read before what came earlier.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    streams: HashMap<String, Stream>,
+    /// How rooms were joined last: presence, and what the client tells of itself.
+    asked: HashMap<String, Join>,
+}
+
+impl Ledger {
+    pub(super) fn position(&self, room: &str) -> Option<Position> {
+        self.streams.get(room).map(|stream| stream.position)
+    }
+
+    /// The client asks to join.
+    pub(super) fn ask(&mut self, join: &Join) {
+        self.asked.insert(join.room.clone(), join.clone());
+        if let Some(stream) = self.streams.get_mut(&join.room) {
+            stream.leaving = false;
+        }
+    }
+
+    /// The client tells something else of itself.
+    pub(super) fn ask_meta(&mut self, room: &str, meta: Option<&crate::frame::Json>) {
+        if let Some(join) = self.asked.get_mut(room) {
+            join.meta = meta.cloned();
+        }
+    }
+
+    /// The client asks to leave.
+    pub(super) fn ask_leave(&mut self, room: &str) {
+        self.asked.remove(room);
+        if let Some(stream) = self.streams.get_mut(room) {
+            stream.leaving = true;
+        }
+    }
+
+    /// Notes what came. False: it is a repeat, or of a stream that has ended, and nobody is to see it.
+    pub(super) fn note(&mut self, notice: &Notice) -> bool {
+        let offset = match notice {
+            Notice::Begin(begin) => {
+                let leaving = self.streams.get(&begin.room).is_some_and(|stream| stream.leaving);
+                let stream = Stream { position: begin.position(), leaving };
+                self.streams.insert(begin.room.clone(), stream);
+                return true;
+            }
+            Notice::Left(refusal) => {
+                return self.streams.remove(&refusal.room).is_some()
+                    | self.asked.remove(&refusal.room).is_some();
+            }
+            Notice::Said(said) => said.at,
+            Notice::Missed(missed) => missed.to,
+            _ => return true,
+        };
+        notice.room().is_some_and(|room| self.advance(room, offset))
+    }
+
+    fn advance(&mut self, room: &str, offset: Seq) -> bool {
+        let Some(stream) = self.streams.get_mut(room) else { return false };
+        let is_new = offset > stream.position.offset;
+        stream.position.offset = stream.position.offset.max(offset);
+        is_new
+    }
+
+    /// The rooms to be taken up in a new session.
+    pub(super) fn to_join_again(&self) -> VecDeque<String> {
+        self.streams.iter().filter(|(_, stream)| !stream.leaving).map(|(room, _)| room.clone()).collect()
+    }
+
+    /// How to take up a room from where it stands.
+    pub(super) fn join_again(&self, room: &str) -> Option<Join> {
+        let stream = self.streams.get(room).filter(|stream| !stream.leaving)?;
+        let asked = self.asked.get(room).cloned().unwrap_or_default();
+        Some(Join { room: room.to_owned(), since: Some(stream.position), ..asked })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Body, Epoch};
+    use crate::talk::{Begin, Refusal, Said};
+
+    fn seq(number: u64) -> Seq {
+        Seq::new(number).unwrap()
+    }
+
+    fn begin(at: u64) -> Notice {
+        let epoch = Epoch::from_bytes([1; 8]);
+        Notice::Begin(Begin { room: "r".into(), epoch, at: seq(at), recovered: false })
+    }
+
+    fn said(at: u64) -> Notice {
+        Notice::Said(Said { room: "r".into(), at: seq(at), key: None, by: None, body: Body::from("x") })
+    }
+
+    fn left() -> Notice {
+        Notice::Left(Refusal { room: "r".into(), code: String::new(), message: String::new() })
+    }
+
+    #[test]
+    fn repeats_and_what_follows_the_end_of_a_stream_are_dropped() {
+        let mut ledger = Ledger::default();
+        assert!(!ledger.note(&said(1)), "no stream has begun");
+        let kept = [begin(4), said(5), said(5), said(4), said(7), left(), said(8), begin(2), said(3)]
+            .map(|notice| ledger.note(&notice));
+        assert_eq!(kept, [true, true, false, false, true, true, false, true, true]);
+        assert_eq!(ledger.position("r").unwrap().offset, seq(3));
+    }
+
+    #[test]
+    fn a_room_that_is_being_left_is_not_taken_up_again() {
+        let mut ledger = Ledger::default();
+        let join = Join { room: "r".into(), presence: true, last: Some(7), ..Join::default() };
+        ledger.ask(&join);
+        ledger.note(&begin(4));
+        ledger.note(&said(5));
+        let again = ledger.join_again("r").unwrap();
+        assert_eq!((again.presence, again.last, again.since.unwrap().offset), (true, Some(7), seq(5)));
+        ledger.ask_leave("r");
+        assert!(ledger.to_join_again().is_empty());
+        ledger.ask(&join);
+        assert_eq!(ledger.to_join_again(), ["r"]);
+    }
+}
