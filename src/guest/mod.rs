@@ -27,7 +27,8 @@ const AT_ONCE: usize = 16;
 /// A client's socket with rooms.
 ///
 /// [`Rooms::recv`] gives everything in one order, as it came: the application's own messages, and what rooms tell.
-/// Operations ([`JoinedRoom`]) may be awaited meanwhile, in other tasks or before `recv` is called again.
+/// Operations ([`JoinedRoom`]) may be awaited meanwhile, in other tasks or beside `recv`. Where much is said they must not
+/// be awaited in its place: an answer comes behind what was sent before, and that waits for room in the window.
 ///
 /// While the session lives, changes of transport are not seen here. When it was lost, the rooms are joined again from
 /// their positions in the session that takes its place: each begins with a [`Notice::Begin`] that says whether anything

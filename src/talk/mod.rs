@@ -87,7 +87,7 @@ pub enum Read<T> {
 
 /// A place in what was said in a room: behind the message of that offset, in the life of the room that the epoch
 /// names. Offsets of another epoch mean nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Which life of the room.
     pub epoch: Epoch,
