@@ -67,7 +67,7 @@ impl Ledger {
             Notice::Missed(missed) => missed.to,
             _ => return true,
         };
-        notice.room().is_some_and(|room| self.advance(room, offset))
+        self.advance(notice.room(), offset)
     }
 
     fn advance(&mut self, room: &str, offset: Seq) -> bool {

@@ -15,6 +15,7 @@ mod state;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod waiters;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ pub use error::{AckError, RecvError, RequestError, SendError};
 pub use sender::Sender;
 pub use shared::Principal;
 pub use state::{State, StateWatch};
+pub use typed::{MISFIT, Received, Typed, TypedRequestError, TypedSendError};
 
 #[cfg(feature = "server")]
 pub(crate) use driver::Driver;

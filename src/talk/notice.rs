@@ -25,13 +25,6 @@ pub enum Notice {
     Left(Refusal),
     /// What was asked in a plain message was not done.
     Failed(Refusal),
-    /// What was kept for a principal while it had no session.
-    Kept {
-        /// Its number among what is kept for this principal: one that is not above an earlier one is a repeat.
-        number: Seq,
-        /// What it says.
-        body: Body,
-    },
 }
 
 /// Where the stream of a room begins. Also the answer to [`Operation::Join`](super::Operation::Join): a client whose
@@ -153,11 +146,6 @@ struct GoneHead {
     who: Who,
 }
 
-#[derive(Serialize, Deserialize)]
-struct KeptHead {
-    number: Seq,
-}
-
 impl Notice {
     /// Looks at a body that came from a server.
     pub fn read(body: Body) -> Read<Self> {
@@ -180,12 +168,11 @@ impl Notice {
             Self::Change(change) => change.write(),
             Self::Left(refusal) => envelope::write("left", refusal, None),
             Self::Failed(refusal) => envelope::write("failed", refusal, None),
-            Self::Kept { number, body } => envelope::write("kept", &KeptHead { number: *number }, Some(body)),
         }
     }
 
-    /// The room it is about, if it is about one.
-    pub fn room(&self) -> Option<&str> {
+    /// The room it is about; empty where the server could not tell.
+    pub fn room(&self) -> &str {
         match self {
             Self::Begin(Begin { room, .. })
             | Self::Said(Said { room, .. })
@@ -195,8 +182,7 @@ impl Notice {
             | Self::Failed(Refusal { room, .. })
             | Self::Change(
                 Change::Joined { room, .. } | Change::Updated { room, .. } | Change::Gone { room, .. },
-            ) => Some(room),
-            Self::Kept { .. } => None,
+            ) => room,
         }
     }
 
@@ -217,16 +203,12 @@ impl Notice {
             "gone" => envelope.head().map(|GoneHead { room, who }| Self::Change(Change::Gone { room, who })),
             "left" => envelope.head().map(Self::Left),
             "failed" => envelope.head().map(Self::Failed),
-            "kept" => envelope
-                .head()
-                .and_then(|KeptHead { number }| envelope.body().map(|body| Self::Kept { number, body })),
             _ => return None,
         };
         Some(parsed.and_then(|notice| {
-            notice
-                .room()
-                .filter(|_| !matches!(notice, Self::Failed(_)))
-                .map_or(Ok(()), |room| check_name(room, "room"))?;
+            if !matches!(notice, Self::Failed(_)) {
+                check_name(notice.room(), "room")?;
+            }
             Ok(notice)
         }))
     }

@@ -186,7 +186,6 @@ fn notices() -> impl Strategy<Value = Notice> {
         (names(), whos()).prop_map(|(room, who)| Notice::Change(Change::Gone { room, who })),
         refusal.clone().prop_map(Notice::Left),
         refusal.prop_map(Notice::Failed),
-        (seqs(), bodies()).prop_map(|(number, body)| Notice::Kept { number, body }),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Rooms from end to end: a client's `Rooms` against a server's `Hub::serve`, over real sockets.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they expect by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests say what they expect by panicking")]
 
 mod stage;
 #[path = "../support/mod.rs"]

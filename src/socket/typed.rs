@@ -1,0 +1,213 @@
+//! Messages as values of the application's own types.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::frame::{Body, JsonError, Message, MessageKind, SessionId};
+
+use super::{RecvError, RequestError, SendError, Socket};
+
+/// The code of the failure that answers a request which does not fit the type that is received.
+pub const MISFIT: &str = "misfit";
+
+/// A socket whose messages are values: those that come are of type `In`, those that go of type `Out`. An enum tagged by
+/// one of its members (`#[serde(tag = "type")]`) makes a good protocol.
+///
+/// What does not fit `In` never ends the session and never reaches the application: a request is answered by a failure
+/// with the code [`MISFIT`], other messages are passed over; both are counted ([`Typed::misfits`]) and told through
+/// `tracing`, without their content.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use throughline::Socket;
+///
+/// #[derive(Deserialize)]
+/// #[serde(tag = "type", rename_all = "snake_case")]
+/// enum Ask {
+///     Reserve { seat: u32 },
+///     Release { seat: u32 },
+/// }
+///
+/// #[derive(Serialize)]
+/// #[serde(tag = "type", rename_all = "snake_case")]
+/// enum Tell {
+///     Reserved { seat: u32 },
+///     Free { seat: u32 },
+/// }
+///
+/// async fn seats(socket: Socket) {
+///     let mut socket = socket.typed::<Ask, Tell>();
+///     while let Ok(asked) = socket.recv().await {
+///         let answer = match asked.value {
+///             Ask::Reserve { seat } => Tell::Reserved { seat },
+///             Ask::Release { seat } => Tell::Free { seat },
+///         };
+///         let _ = socket.reply(&asked, &answer).await;
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Typed<In, Out> {
+    socket: Socket,
+    misfits: u64,
+    /// A request that is still to be told that it does not fit, and why.
+    refused: Option<(Message, String)>,
+    types: PhantomData<fn(&Out) -> In>,
+}
+
+/// A message that fits.
+#[derive(Debug)]
+pub struct Received<In> {
+    /// What it says.
+    pub value: In,
+    /// Its number and kind; the body has become the value.
+    message: Message,
+}
+
+impl<In> Received<In> {
+    /// Whether it wants an answer.
+    pub fn is_request(&self) -> bool {
+        self.message.kind == MessageKind::Request
+    }
+}
+
+/// Why a value was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TypedSendError {
+    /// It has no JSON form.
+    #[error(transparent)]
+    Value(#[from] JsonError),
+    /// The message was not accepted.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+/// Why a request has no reply of the type that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TypedRequestError {
+    /// What was to be asked has no JSON form.
+    #[error(transparent)]
+    Value(#[from] JsonError),
+    /// It has no reply.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The reply does not fit.
+    #[error("the reply does not fit")]
+    Misfit(#[source] serde_json::Error),
+}
+
+impl Socket {
+    /// The socket with messages as values: those that come are of type `In`, those that go of type `Out`.
+    pub fn typed<In: DeserializeOwned, Out: Serialize>(self) -> Typed<In, Out> {
+        Typed { socket: self, misfits: 0, refused: None, types: PhantomData }
+    }
+}
+
+impl<In: DeserializeOwned, Out: Serialize> Typed<In, Out> {
+    /// Receives the next message that fits, requests included.
+    ///
+    /// # Errors
+    /// See [`Socket::recv`].
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Result<Received<In>, RecvError> {
+        loop {
+            if let Some((request, reason)) = &self.refused {
+                // A session that is closed says so when it is received from.
+                let _ = self.socket.fail(request, MISFIT, reason).await;
+                self.refused = None;
+            }
+            let message = self.socket.recv().await?;
+            let value = message.body.to();
+            // Kept to be answered, and not for what it says.
+            let message = Message { body: Body::from(Vec::new()), ..message };
+            match value {
+                Ok(value) => return Ok(Received { value, message }),
+                Err(misfit) => self.refuse(message, &misfit),
+            }
+        }
+    }
+
+    fn refuse(&mut self, message: Message, misfit: &serde_json::Error) {
+        self.misfits = self.misfits.saturating_add(1);
+        let (line, column) = (misfit.line(), misfit.column());
+        tracing::debug!(session = %self.id(), seq = %message.seq, line, column, "a message does not fit");
+        if message.kind == MessageKind::Request {
+            self.refused = Some((message, misfit.to_string()));
+        }
+    }
+
+    /// How many messages came that do not fit.
+    pub fn misfits(&self) -> u64 {
+        self.misfits
+    }
+
+    /// Sends a value; see [`Sender::send`](super::Sender::send).
+    ///
+    /// # Errors
+    /// As there; also when it has no JSON form.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, it was not sent.
+    pub async fn send(&self, value: &Out) -> Result<(), TypedSendError> {
+        Ok(self.socket.send(Body::json(value)?).await?)
+    }
+
+    /// Sends a value as a request and waits for a reply of some type; see [`Sender::request`](super::Sender::request).
+    ///
+    /// # Errors
+    /// As there; also when the value has no JSON form, or the reply does not fit.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the request may have been sent; its reply is then discarded.
+    pub async fn request<Reply: DeserializeOwned>(&self, value: &Out) -> Result<Reply, TypedRequestError> {
+        let reply = self.socket.request(Body::json(value)?).await?;
+        reply.to().map_err(TypedRequestError::Misfit)
+    }
+
+    /// Answers a request; to a message that is none it goes unheard.
+    ///
+    /// # Errors
+    /// See [`Typed::send`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, the answer was not sent.
+    pub async fn reply<Reply: Serialize>(
+        &self,
+        request: &Received<In>,
+        value: &Reply,
+    ) -> Result<(), TypedSendError> {
+        Ok(self.socket.reply(&request.message, Body::json(value)?).await?)
+    }
+
+    /// Answers a request with a failure: a code for programs, a message for people.
+    ///
+    /// # Errors
+    /// See [`Sender::send`](super::Sender::send).
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, the answer was not sent.
+    pub async fn fail(&self, request: &Received<In>, code: &str, message: &str) -> Result<(), SendError> {
+        self.socket.fail(&request.message, code, message).await
+    }
+
+    /// The public id of the session.
+    pub fn id(&self) -> SessionId {
+        self.socket.id()
+    }
+
+    /// The socket below.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The socket without the types.
+    pub fn into_inner(self) -> Socket {
+        self.socket
+    }
+}

@@ -1,0 +1,80 @@
+//! Messages as values: what fits arrives, and what does not is refused without harm.
+
+#![expect(clippy::unwrap_used, reason = "tests say what they expect by panicking")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use support::{Served, within};
+use throughline::frame::Body;
+use throughline::socket::{MISFIT, RequestError, TypedRequestError};
+use throughline::{Client, Hub, Server, Socket};
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum Ask {
+    Reserve { seat: u8 },
+    Count,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Tell {
+    Reserved { seat: u8 },
+    Misfits { count: u64 },
+}
+
+/// Reserves any seat but the last, and tells how many messages did not fit.
+async fn seats(socket: Socket, _hub: Hub) {
+    let mut socket = socket.typed::<Ask, Tell>();
+    while let Ok(asked) = socket.recv().await {
+        let _ = match asked.value {
+            Ask::Reserve { seat: u8::MAX } => {
+                let _ = socket.fail(&asked, "no_seat", "there is no such seat").await;
+                continue;
+            }
+            Ask::Reserve { seat } if asked.is_request() => {
+                socket.reply(&asked, &Tell::Reserved { seat }).await
+            }
+            Ask::Reserve { seat } => socket.send(&Tell::Reserved { seat }).await,
+            Ask::Count => socket.reply(&asked, &Tell::Misfits { count: socket.misfits() }).await,
+        };
+    }
+}
+
+#[tokio::test]
+async fn what_fits_is_a_value_at_both_ends_and_what_does_not_is_refused_without_harm() {
+    let server = Server::builder().serve(seats).unwrap();
+    let served = Served::new(&server).await;
+    let socket = within(10, "connects", Client::connect(served.url())).await.unwrap();
+    let mut socket = socket.typed::<Tell, Ask>();
+    let reply = within(10, "answers", socket.request::<Tell>(&Ask::Reserve { seat: 7 })).await.unwrap();
+    assert_eq!(reply, Tell::Reserved { seat: 7 });
+    socket.send(&Ask::Reserve { seat: 8 }).await.unwrap();
+    assert_eq!(within(10, "tells", socket.recv()).await.unwrap().value, Tell::Reserved { seat: 8 });
+
+    let refused = within(10, "refuses", socket.request::<Tell>(&Ask::Reserve { seat: 255 })).await;
+    let Err(TypedRequestError::Request(RequestError::Failed { code, .. })) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(code, "no_seat");
+    let other = within(10, "answers", socket.request::<Vec<u8>>(&Ask::Count)).await;
+    assert!(matches!(other, Err(TypedRequestError::Misfit(_))), "{other:?}");
+
+    let misfits = [
+        Body::json(&json!({ "type": "reserve", "seat": 256 })).unwrap(),
+        Body::json(&json!({ "type": "reserve", "seat": 1, "row": 2 })).unwrap(),
+        Body::json(&json!({ "type": "dance" })).unwrap(),
+        Body::from("reserve"),
+        Body::from(vec![1, 2, 3]),
+    ];
+    for misfit in misfits {
+        socket.socket().send(misfit.clone()).await.unwrap();
+        let refused = within(10, "refuses", socket.socket().request(misfit)).await;
+        assert!(matches!(&refused, Err(RequestError::Failed { code, .. }) if code == MISFIT), "{refused:?}");
+    }
+    let count = within(10, "answers", socket.request::<Tell>(&Ask::Count)).await.unwrap();
+    assert_eq!(count, Tell::Misfits { count: 10 });
+}
