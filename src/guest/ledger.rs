@@ -20,6 +20,8 @@ pub(super) struct Ledger {
     streams: HashMap<String, Stream>,
     /// How rooms were joined last: presence, and what the client tells of itself.
     asked: HashMap<String, Join>,
+    /// The last message that was kept for this principal.
+    kept: Option<Position>,
 }
 
 impl Ledger {
@@ -62,6 +64,14 @@ impl Ledger {
             Notice::Left(refusal) => {
                 return self.streams.remove(&refusal.room).is_some()
                     | self.asked.remove(&refusal.room).is_some();
+            }
+            Notice::Kept { at, .. } => {
+                let is_repeat = |kept: Position| kept.epoch == at.epoch && at.offset <= kept.offset;
+                let is_new = !self.kept.is_some_and(is_repeat);
+                if is_new {
+                    self.kept = Some(*at);
+                }
+                return is_new;
             }
             Notice::Said(said) => said.at,
             Notice::Missed(missed) => missed.to,

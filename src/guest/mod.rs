@@ -87,6 +87,8 @@ pub enum Event {
     Message(Message),
     /// What a room tells.
     Room(Notice),
+    /// A message of the application's own that was kept while this principal had no session.
+    Kept(Body),
     /// The session was lost and another has begun: what this end sent and was not acknowledged is listed. The rooms are
     /// being joined again.
     Lost(Ended),
@@ -177,7 +179,10 @@ impl Rooms {
         let Message { seq, kind, body } = message;
         match Notice::read(body) {
             Read::App(body) => Some(Event::Message(Message { seq, kind, body })),
-            Read::Layer(notice) => lock(&self.ledger).note(&notice).then_some(Event::Room(notice)),
+            Read::Layer(notice) => lock(&self.ledger).note(&notice).then(|| match notice {
+                Notice::Kept { body, .. } => Event::Kept(body),
+                notice => Event::Room(notice),
+            }),
             Read::Unknown { tag } => {
                 tracing::debug!(session = %self.id(), tag, "an unknown notice");
                 None

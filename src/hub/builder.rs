@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::authorize::{Authorize, Seam};
 use super::directory::Directory;
+use super::inbox::{self, Inbox};
 use super::table::{Shape, Table};
 use super::{Hub, Inner, RoomConfig};
 
@@ -31,13 +32,14 @@ use super::{Hub, Inner, RoomConfig};
 pub struct Builder {
     shape: Shape,
     authorize: Option<Seam>,
+    inbox: Option<inbox::Seam>,
     max_rooms: usize,
     max_joined: usize,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { shape: Shape::default(), authorize: None, max_rooms: 100_000, max_joined: 128 }
+        Self { shape: Shape::default(), authorize: None, inbox: None, max_rooms: 100_000, max_joined: 128 }
     }
 }
 
@@ -51,6 +53,12 @@ impl Builder {
     /// Who decides what clients may do. Default: nobody, and they may do all.
     pub fn authorize(mut self, authorize: impl Authorize) -> Self {
         self.authorize = Some(Seam(Arc::new(authorize)));
+        self
+    }
+
+    /// Where messages are kept for principals who have no session ([`Hub::deliver`]). Default: nowhere.
+    pub fn inbox(mut self, inbox: impl Inbox) -> Self {
+        self.inbox = Some(inbox::Seam(Arc::new(inbox)));
         self
     }
 
@@ -72,6 +80,7 @@ impl Builder {
             table: Table::new(self.shape, self.max_rooms),
             directory: Directory::default(),
             authorize: self.authorize,
+            inbox: self.inbox,
             max_joined: self.max_joined,
         };
         Hub { inner: Arc::new(inner) }

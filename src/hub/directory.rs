@@ -1,13 +1,13 @@
 //! The sessions that are served, by their ids and by their principals.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use crate::frame::SessionId;
-use crate::socket::Principal;
+use crate::socket::{Principal, State};
 
 use super::line::SocketLine;
-use super::lock;
+use super::{Inner, lock};
 
 /// The sessions that are served.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub(super) struct Directory {
 struct Known {
     sessions: HashMap<SessionId, SocketLine>,
     principals: HashMap<Principal, Vec<SessionId>>,
+    /// Those to whom kept messages are being delivered.
+    leased: HashSet<Principal>,
 }
 
 impl Directory {
@@ -52,11 +54,46 @@ impl Directory {
         ids.iter().filter_map(|id| known.sessions.get(id).cloned()).collect()
     }
 
+    /// A session of a principal that has not ended.
+    pub(super) fn any_open(&self, principal: &Principal) -> Option<SocketLine> {
+        let is_open = |line: &SocketLine| !matches!(line.sender().state(), State::Closed { .. });
+        self.of_principal(principal).into_iter().find(is_open)
+    }
+
     pub(super) fn all(&self) -> Vec<SocketLine> {
         lock(&self.known).sessions.values().cloned().collect()
     }
 
     pub(super) fn len(&self) -> usize {
         lock(&self.known).sessions.len()
+    }
+}
+
+/// The right to deliver kept messages to a principal: one at a time has it, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lease {
+    hub: Arc<Inner>,
+    principal: Principal,
+}
+
+impl Lease {
+    pub(super) fn take(hub: &Arc<Inner>, principal: &Principal) -> Option<Self> {
+        let is_free = lock(&hub.directory.known).leased.insert(principal.clone());
+        is_free.then(|| Self { hub: Arc::clone(hub), principal: principal.clone() })
+    }
+
+    pub(super) fn of(&self) -> (&Arc<Inner>, &Principal) {
+        (&self.hub, &self.principal)
+    }
+
+    /// Lets go of the right.
+    pub(super) fn release(self) -> (Arc<Inner>, Principal) {
+        (Arc::clone(&self.hub), self.principal.clone())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        lock(&self.hub.directory.known).leased.remove(&self.principal);
     }
 }

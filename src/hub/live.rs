@@ -10,6 +10,7 @@ use crate::socket::{AckError, Principal, RecvError, RequestError, SendError, Soc
 use crate::talk::{Begin, Join, Operation, Read, Who, escape};
 
 use super::authorize::{Action, Visitor};
+use super::inbox;
 use super::line::SocketLine;
 use super::ops::{self, Asked, Owed, Refused};
 use super::{Inner, JoinError, Room};
@@ -46,6 +47,7 @@ impl Live {
         };
         let line = SocketLine::new(socket.sender());
         hub.directory.enter(visitor.session, line.clone());
+        visitor.principal.iter().for_each(|principal| inbox::deliver(&hub, principal));
         let mut watch = socket.watch();
         watch.state();
         Self {

@@ -8,6 +8,7 @@
 mod authorize;
 mod builder;
 mod directory;
+mod inbox;
 mod line;
 mod live;
 mod ops;
@@ -28,6 +29,7 @@ use table::Table;
 pub use crate::room::{Config as RoomConfig, Keep, Slow};
 pub use authorize::{Action, Authorize, Visitor};
 pub use builder::Builder;
+pub use inbox::{Inbox, InboxBounds, InboxError, MemoryInbox};
 pub use live::Live;
 pub use room::{JoinError, Member, PublishError, Room};
 
@@ -43,6 +45,7 @@ struct Inner {
     table: Table,
     directory: Directory,
     authorize: Option<authorize::Seam>,
+    inbox: Option<inbox::Seam>,
     max_joined: usize,
 }
 
@@ -98,6 +101,34 @@ impl Hub {
         Ok(self.inner.directory.of_principal(principal).iter().filter(|line| line.tell(&body)).count())
     }
 
+    /// Sends a message to all served sessions of a principal or, where it has none, keeps it for the next one
+    /// ([`Builder::inbox`]), in whose client it is received once, and in the order in which such messages were kept.
+    ///
+    /// What was sent to a session that ends before it has received it is not kept: the session's end tells of it.
+    ///
+    /// # Errors
+    /// When the body cannot be wrapped, or not be kept.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the message may or may not have been kept.
+    pub async fn deliver(
+        &self,
+        principal: &Principal,
+        body: impl Into<Body>,
+    ) -> Result<Delivery, DeliverError> {
+        let body = body.into();
+        let sent = self.to_principal(principal, body.clone())?;
+        let Some(inbox) = self.inner.inbox.as_ref().filter(|_| sent == 0) else {
+            return Ok(Delivery::Sent(sent));
+        };
+        inbox.0.put(principal, body).await?;
+        // A session that came while it was put may have looked already.
+        if self.inner.directory.any_open(principal).is_some() {
+            inbox::deliver(&self.inner, principal);
+        }
+        Ok(Delivery::Kept)
+    }
+
     /// Sends a message to one served session. False: there is none of this id, or it is ending.
     ///
     /// # Errors
@@ -120,6 +151,28 @@ impl Hub {
     pub fn sessions(&self) -> usize {
         self.inner.directory.len()
     }
+}
+
+/// What became of a message to a principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// It goes to so many sessions.
+    Sent(usize),
+    /// It is kept for the next session.
+    Kept,
+}
+
+/// Why a message to a principal goes nowhere.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliverError {
+    /// Its body nests too deep to be wrapped.
+    #[error(transparent)]
+    Body(#[from] TalkError),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
 }
 
 /// Nothing in this room unwinds while it holds a lock.

@@ -25,6 +25,14 @@ pub enum Notice {
     Left(Refusal),
     /// What was asked in a plain message was not done.
     Failed(Refusal),
+    /// What was kept for this principal while it had no session.
+    Kept {
+        /// Its place among what is kept for this principal: one that is not behind an earlier one of the same epoch is
+        /// a repeat.
+        at: Position,
+        /// What it says.
+        body: Body,
+    },
 }
 
 /// Where the stream of a room begins. Also the answer to [`Operation::Join`](super::Operation::Join): a client whose
@@ -168,10 +176,11 @@ impl Notice {
             Self::Change(change) => change.write(),
             Self::Left(refusal) => envelope::write("left", refusal, None),
             Self::Failed(refusal) => envelope::write("failed", refusal, None),
+            Self::Kept { at, body } => envelope::write("kept", at, Some(body)),
         }
     }
 
-    /// The room it is about; empty where the server could not tell.
+    /// The room it is about; empty where it is about none, or the server could not tell.
     pub fn room(&self) -> &str {
         match self {
             Self::Begin(Begin { room, .. })
@@ -183,6 +192,7 @@ impl Notice {
             | Self::Change(
                 Change::Joined { room, .. } | Change::Updated { room, .. } | Change::Gone { room, .. },
             ) => room,
+            Self::Kept { .. } => "",
         }
     }
 
@@ -203,10 +213,11 @@ impl Notice {
             "gone" => envelope.head().map(|GoneHead { room, who }| Self::Change(Change::Gone { room, who })),
             "left" => envelope.head().map(Self::Left),
             "failed" => envelope.head().map(Self::Failed),
+            "kept" => envelope.head().and_then(|at| envelope.body().map(|body| Self::Kept { at, body })),
             _ => return None,
         };
         Some(parsed.and_then(|notice| {
-            if !matches!(notice, Self::Failed(_)) {
+            if !matches!(notice, Self::Failed(_) | Self::Kept { .. }) {
                 check_name(notice.room(), "room")?;
             }
             Ok(notice)

@@ -186,6 +186,10 @@ fn notices() -> impl Strategy<Value = Notice> {
         (names(), whos()).prop_map(|(room, who)| Notice::Change(Change::Gone { room, who })),
         refusal.clone().prop_map(Notice::Left),
         refusal.prop_map(Notice::Failed),
+        (any::<[u8; 8]>(), seqs(), bodies()).prop_map(|(epoch, offset, body)| Notice::Kept {
+            at: Position { epoch: Epoch::from_bytes(epoch), offset },
+            body
+        }),
     ]
 }
 
