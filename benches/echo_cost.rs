@@ -5,12 +5,15 @@
 //! by the messages echoed. Servers take turns, `ROUNDS` times (default 5); the medians' ratio is the result.
 //! `CONNECTIONS`, `IN_FLIGHT` and `SECONDS` change the load.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+mod load;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use load::{Owned, put_message, setting, take_message, upgrade};
 use throughline::frame::{
     Ack, Attachment, Batch, BatchWriter, Body, Encoding, Frame, Hello, Limits, Message, MessageKind, Role,
     Seq, SessionId, SessionKey, TransportKind, VERSION, Window,
@@ -30,10 +33,6 @@ fn main() {
         None if arguments.iter().any(|argument| argument == "--test") => {}
         None => compare(),
     }
-}
-
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
 fn compare() {
@@ -66,26 +65,9 @@ fn compare() {
     }
 }
 
-/// Ends its process when dropped, whatever happens to the measurement.
-struct Owned(Child);
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Microseconds of the server's CPU per message, and how much of its core it used.
 fn measure(name: &str, connections: usize, in_flight: usize, seconds: u64) -> (f64, f64) {
-    let itself = std::env::current_exe().unwrap();
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(itself).args(["--serve", name]).stdout(Stdio::piped());
-    let mut child = command.spawn().expect("taskset (util-linux) is needed");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let server = Owned(child);
-    let address = line.trim().to_owned();
+    let (server, address) = Owned::serve(name);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let echoed = std::rc::Rc::new(std::cell::Cell::new(0_u64));
     let local = tokio::task::LocalSet::new();
@@ -103,69 +85,15 @@ fn measure(name: &str, connections: usize, in_flight: usize, seconds: u64) -> (f
             });
         }
         tokio::time::sleep(Duration::from_millis(700)).await;
-        let (began, run, count) = (Instant::now(), run_nanos(server.0.id()), echoed.get());
+        let (began, run, count) = (Instant::now(), server.run_nanos(), echoed.get());
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        let (run, count) = (run_nanos(server.0.id()) - run, echoed.get() - count);
+        let (run, count) = (server.run_nanos() - run, echoed.get() - count);
         assert!(count > 1000, "{name}: only {count} messages came back");
         (run as f64 / 1e3 / count as f64, run as f64 / 1e9 / began.elapsed().as_secs_f64())
     })
 }
 
-/// The scheduler's run time of all threads of a process.
-fn run_nanos(process: u32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("needs /proc");
-    let of = |path: std::path::PathBuf| -> Option<u64> {
-        std::fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
-    };
-    tasks.flatten().filter_map(|task| of(task.path())).sum()
-}
-
 // The load: bytes over TCP, so that the generator is never what is measured.
-
-async fn upgrade(address: &str, subprotocol: bool) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let protocol = if subprotocol { "Sec-WebSocket-Protocol: throughline.v1\r\n" } else { "" };
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{protocol}\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    stream
-}
-
-/// A client's WebSocket message, masked with zeros (RFC 6455, section 5.3).
-fn put_message(opcode: u8, payload: &[u8], buffer: &mut BytesMut) {
-    buffer.extend_from_slice(&[0x80 | opcode]);
-    match payload.len() {
-        length @ 0..=125 => buffer.extend_from_slice(&[0x80 | length as u8]),
-        length => {
-            buffer.extend_from_slice(&[0x80 | 126]);
-            buffer.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-    }
-    buffer.extend_from_slice(&[0; 4]);
-    buffer.extend_from_slice(payload);
-}
-
-/// A server's WebSocket message, if all of it is there.
-fn take_message(buffer: &mut BytesMut) -> Option<Bytes> {
-    let (header, length) = match *buffer.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes([*buffer.get(2)?, *buffer.get(3)?]))),
-        127 => (10, u64::from_be_bytes(buffer.get(2..10)?.try_into().ok()?) as usize),
-        short => (2, usize::from(short)),
-    };
-    if buffer.len() < header + length {
-        return None;
-    }
-    buffer.advance(header);
-    Some(buffer.split_to(length).freeze())
-}
 
 async fn drive_plain(address: &str, in_flight: usize, echoed: &std::cell::Cell<u64>) {
     let mut stream = upgrade(address, false).await;
