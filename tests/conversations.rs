@@ -208,6 +208,10 @@ impl<'a> Replay<'a> {
 
     fn drain(&mut self) {
         while let Some(event) = self.client.poll_event() {
+            if matches!(event, Event::Proved { .. }) {
+                // What a client knows of its path shows on no wire.
+                continue;
+            }
             self.seen[0].push_back(seen(event));
         }
         let Some(server) = &mut self.server else { return };

@@ -9,6 +9,7 @@ use crate::frame::{
 };
 
 use super::binding::{Binding, Stage};
+use super::path::Path;
 use super::{Config, DetachReason, EndedBy, Event, Moment, Session, Via, later};
 
 /// What a client wants of a transport that it introduces.
@@ -27,7 +28,7 @@ const MAX_BINDINGS: usize = 4;
 const MAX_PUSH_RETRY: Duration = Duration::from_secs(5);
 
 /// After so many pushes in a row without an answer the uplink is lost.
-const MAX_UNANSWERED_PUSHES: u32 = 3;
+const MAX_UNANSWERED_PUSHES: u32 = 2;
 
 /// The pause after a poll that was answered early and empty: somebody else may be polling.
 const EMPTY_POLL_PAUSE: Duration = Duration::from_millis(500);
@@ -42,6 +43,7 @@ pub(super) struct ClientSide {
     /// What the server's latest `welcome` offers, best first.
     pub(super) offered: Vec<TransportKind>,
     token: Token,
+    pub(super) path: Path,
 }
 
 /// The latest token, and what the server knows of it.
@@ -82,7 +84,8 @@ impl ClientSide {
 impl Session {
     /// The client end of a new session. The id and the key must come from a cryptographic generator.
     pub fn client(config: Arc<Config>, id: SessionId, key: SessionKey, now: Instant) -> Self {
-        let client = ClientSide { key, highest: None, offered: Vec::new(), token: Token::default() };
+        let path = Path::new(&config);
+        let client = ClientSide { key, highest: None, offered: Vec::new(), token: Token::default(), path };
         Self { client: Some(Box::new(client)), ..Self::new(config, id, now) }
     }
 
@@ -113,7 +116,7 @@ impl Session {
             Intent::Attach => {
                 self.current = Some(attachment);
                 self.fence(attachment);
-                self.outbox.rewind();
+                self.begin_carrier();
             }
             Intent::Candidate => binding.candidate = true,
         }
@@ -149,6 +152,7 @@ impl Session {
         let now = self.tick(now);
         let (acked, retry) = (self.outbox.acked().value(), self.config.push_retry);
         let repeats = self.is_carrier(attachment) && self.outbox.is_advanced();
+        let asked = !answered && self.forget_asked(attachment);
         let Some(binding) = self.binding_mut(attachment) else { return };
         if answered {
             binding.push.unanswered = 0;
@@ -157,7 +161,7 @@ impl Session {
             // What else the push may have brought is said again.
             (binding.closing_said, binding.close_said) = (false, false);
             binding.attach_due = binding.stage == Stage::Attaching && !binding.is_polling();
-            binding.ping_due = !binding.proved && binding.ping > 0;
+            binding.ping_due = binding.ping > 0 && (!binding.proved || asked);
             binding.pong_due |= binding.pong_said;
         }
         if binding.push.unanswered >= MAX_UNANSWERED_PUSHES {
@@ -184,7 +188,7 @@ impl Session {
     /// Notes that the open poll was answered and all its frames were handed over.
     pub fn handle_poll_ended(&mut self, now: Instant, attachment: Attachment) {
         let now = self.tick(now);
-        let hold = self.config.hold.min(self.heartbeat);
+        let hold = self.hold();
         let Some(binding) = self.binding_mut(attachment) else { return };
         if !binding.is_polling() || !binding.poll_open {
             return;
@@ -193,9 +197,14 @@ impl Session {
         if early && binding.proved && !binding.poll_fruitful {
             binding.poll_at = Some(later(now, EMPTY_POLL_PAUSE));
         }
+        let fruitful = binding.poll_fruitful;
         (binding.poll_open, binding.poll_fruitful, binding.heard_at) = (false, false, now);
         if binding.stage == Stage::Attached && !binding.proved {
             (binding.proved, binding.until) = (true, None);
+            self.measure(attachment);
+            self.events.push_back(Event::Proved { attachment });
+        } else if !early && !fruitful {
+            self.lengthen_hold();
         }
     }
 
@@ -214,14 +223,17 @@ impl Session {
             (client.token.due, client.token.said) = (false, false);
         }
         let (key, auth) = (client.key.clone(), client.token.auth.clone());
-        let binding = self.binding(attachment)?;
+        let now = self.now;
+        let binding = self.binding_mut(attachment)?;
+        binding.polled_at = now;
+        let transport = binding.transport;
         Some(Hello {
             version: VERSION,
             session: self.id,
             key,
             epoch: self.epoch,
             attachment,
-            transport: binding.transport,
+            transport,
             received,
             taken: (taken != received).then_some(taken),
             window,
@@ -245,7 +257,7 @@ impl Session {
             return self.finish(close, EndedBy::Peer);
         }
         let ack = Ack { received: welcome.received, taken: welcome.taken.unwrap_or(welcome.received) };
-        if self.outbox.acknowledge(ack).is_err() {
+        if self.take_receipt(ack).is_err() {
             return self.fail("a welcome that acknowledges what was never sent");
         }
         self.outbox.set_window(welcome.window);
@@ -267,7 +279,8 @@ impl Session {
 
     /// Goes on after a `welcome`: proves the path, and attaches if that is still to be said.
     fn greet(&mut self, now: Moment, attachment: Attachment, resumed: bool) {
-        let prove_by = later(now, self.config.prove_within);
+        self.measure(attachment);
+        let prove_by = later(now, self.answer_time());
         let nothing_carries = self.carrier().is_none();
         let Some(binding) = self.binding_mut(attachment) else { return };
         let transport = binding.transport;
@@ -284,7 +297,9 @@ impl Session {
         }
         if !binding.candidate {
             binding.stage = Stage::Attached;
-            return self.events.push_back(Event::Attached { attachment, transport, resumed });
+            let proved = binding.proved;
+            self.events.push_back(Event::Attached { attachment, transport, resumed });
+            return self.events.extend(proved.then_some(Event::Proved { attachment }));
         }
         binding.stage = Stage::Introduced;
         if binding.proved || binding.is_polling() || nothing_carries {
@@ -297,7 +312,8 @@ impl Session {
             return self.detach(attachment, DetachReason::Superseded, None);
         }
         self.current = Some(attachment);
-        let until = later(now, self.config.attach_within.max(Duration::from_millis(1)));
+        let patience = self.answer_time().min(self.config.attach_within);
+        let until = later(now, patience.max(Duration::from_millis(1)));
         if let Some(binding) = self.binding_mut(attachment) {
             binding.stage = Stage::Attaching;
             // A candidate's silence is not counted before.
@@ -311,21 +327,27 @@ impl Session {
         if self.role() == Role::Server || via != Via::Carrier {
             return;
         }
-        let Some(binding) = self.binding_mut(attachment).filter(|b| !b.proved && number == Some(b.ping))
-        else {
+        let latest = |binding: &&mut Binding| number == Some(binding.ping);
+        let Some(binding) = self.binding_mut(attachment).filter(latest) else { return };
+        let proved = std::mem::replace(&mut binding.proved, true);
+        self.measure_ping(attachment);
+        if proved {
             return;
-        };
-        binding.proved = true;
+        }
+        let Some(binding) = self.binding_mut(attachment) else { return };
         match binding.stage {
             Stage::Introduced => self.say_attach(now, attachment),
-            Stage::Attached => binding.until = None,
+            Stage::Attached => {
+                binding.until = None;
+                self.events.push_back(Event::Proved { attachment });
+            }
             Stage::Greeting | Stage::Attaching => {}
         }
     }
 
     /// The server has answered `attach`: from here on this one carries.
     pub(super) fn complete_attach(&mut self, attachment: Attachment) {
-        let prove_by = later(self.now, self.config.prove_within);
+        let prove_by = later(self.now, self.answer_time());
         let Some(binding) = self.binding_mut(attachment) else { return };
         // A poll that was answered has proved itself; a stream may have been attached in need.
         binding.proved |= binding.is_polling();
@@ -334,11 +356,13 @@ impl Session {
         binding.until = (!binding.proved).then_some(prove_by);
         let transport = binding.transport;
         self.fence(attachment);
-        self.outbox.rewind();
+        self.begin_carrier();
         // What the old path may have lost since `attach` was said.
         self.inbox.forget_told();
         self.repeat_token();
+        let proved = self.binding(attachment).is_some_and(|binding| binding.proved);
         self.events.push_back(Event::Attached { attachment, transport, resumed: true });
+        self.events.extend(proved.then_some(Event::Proved { attachment }));
     }
 
     /// When no path carries: the best welcomed candidate attaches without waiting for its proof.
@@ -356,13 +380,14 @@ impl Session {
     pub(super) fn request(&mut self, attachment: Attachment) -> Option<crate::frame::Poll> {
         let (key, epoch) = (self.client.as_ref()?.key.clone(), self.epoch?);
         let Ack { received, taken } = self.tell_on(attachment);
-        let (hold, now, heartbeat) = (self.config.hold, self.now, self.heartbeat);
+        let (hold, now) = (self.hold(), self.now);
         let binding = self.binding_mut(attachment)?;
         binding.poll_open = true;
         binding.poll_at = None;
         binding.polled_at = now;
         // A poll that must prove something is not held; none is held beyond the heartbeat.
-        let hold = if binding.proved { hold.min(heartbeat) } else { Duration::ZERO };
+        let hold = if binding.proved { hold } else { Duration::ZERO };
+        self.note_hold(hold);
         Some(crate::frame::Poll {
             session: self.id,
             key,

@@ -55,16 +55,18 @@ pub struct Config {
     pub max_hold: Duration,
     /// Server: what it offers, best first. Default: all.
     pub transports: Vec<TransportKind>,
-    /// Client: how long to ask a poll to be held. Default: 10 s, under the lowest limit of common proxies.
+    /// Client: how long to ask a poll to be held at first; it is lengthened up to 25 s where that works, and shortened
+    /// where polls are cut. Default: 10 s, under the lowest limit of common proxies.
     pub hold: Duration,
     /// What may be sent behind the first `hello`, before the server told its window (client), and is taken though
     /// the window be smaller (server). Default: the protocol's 64 messages and 64 KiB. A server must not lower it.
     pub early_window: Window,
     /// Client: the longest from `hello` to `welcome`. Default: 10 s.
     pub welcome_within: Duration,
-    /// Client: the longest from `welcome` to the proof that the path carries both ways. Default: 3 s.
+    /// Client: the most that is waited for what takes one round trip: the proof that a path carries both ways, the
+    /// answer to a `ping`. Within it four round trips, at least 1 s. Default: 3 s.
     pub prove_within: Duration,
-    /// Client: the longest from `attach` to its answer. Default: 5 s.
+    /// Client: the longest from `attach` to its answer, where `prove_within` does not end it before. Default: 5 s.
     pub attach_within: Duration,
     /// Client: after messages went out behind a `hello` that nobody answered, how long until the session is
     /// given up. The server must remember ended sessions for longer. Default: 60 s.

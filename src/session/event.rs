@@ -1,5 +1,7 @@
 //! What a session tells its driver.
 
+use std::time::Duration;
+
 use crate::frame::{Attachment, Body, Close, Json, Message, MessageKind, Move, Seq, TransportKind};
 
 /// Names a message that a session accepted, in the order of acceptance.
@@ -36,6 +38,13 @@ pub enum Event {
         reason: DetachReason,
         /// What to write to it.
         close: Option<Close>,
+        /// What can be learned from it.
+        departure: Departure,
+    },
+    /// Client: what carries the session was proved to carry both ways, as far as the protocol asks.
+    Proved {
+        /// Which.
+        attachment: Attachment,
     },
     /// A message, in order and once. Requests come so too.
     Message(Message),
@@ -57,6 +66,20 @@ pub enum Event {
     MoveAsked(Move),
     /// The session ended. Nothing comes after.
     Ended(Ended),
+}
+
+/// How things stood when a transport was given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Departure {
+    /// How long nothing had come by it.
+    pub quiet: Duration,
+    /// Client, long-polling: how old the open poll was.
+    pub polling: Option<Duration>,
+    /// Whether it carried the session and a message was received or acknowledged meanwhile.
+    pub progressed: bool,
+    /// Whether own messages waited to be acknowledged.
+    pub owing: bool,
 }
 
 /// Why a transport was given up.
@@ -128,6 +151,23 @@ impl Undelivered {
     /// Whether the peer may have received it.
     pub fn is_unknown(&self) -> bool {
         self.seq.is_some()
+    }
+}
+
+impl DetachReason {
+    /// The reason in a word, for logs and histories; of a close its code.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Ended => "ended",
+            Self::Superseded => "superseded",
+            Self::Gap => "gap",
+            Self::Silent => "silent",
+            Self::NoWelcome => "no_welcome",
+            Self::Unproved => "unproved",
+            Self::UplinkLost => "uplink_lost",
+            Self::Malformed => "malformed",
+            Self::Closed(close) => close.code.as_str(),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod event;
 mod inbox;
 mod moment;
 mod outbox;
+mod path;
 mod receive;
 mod server;
 #[cfg(test)]
@@ -43,8 +44,9 @@ use outbox::Outbox;
 
 use client::ClientSide;
 pub use client::Intent;
+pub use path::Lesson;
 pub use config::{Config, InvalidConfig, Receipts};
-pub use event::{DetachReason, Ended, EndedBy, Event, Ticket, Undelivered};
+pub use event::{Departure, DetachReason, Ended, EndedBy, Event, Ticket, Undelivered};
 use moment::{Moment, later};
 use server::Grant;
 pub use server::{Greeting, Return};
@@ -147,6 +149,10 @@ pub struct Session {
     move_due: Option<Box<Move>>,
     /// The peer closes, and takes no more messages.
     peer_closes: bool,
+    /// Whether a message was received or acknowledged since the latest attachment.
+    progressed: bool,
+    /// How many carriers in a row ended without progress while own messages waited.
+    fruitless: u8,
     events: VecDeque<Event>,
     /// The control frame that was lent last.
     lent: Option<Frame>,
@@ -176,6 +182,8 @@ impl Session {
             grant: None,
             move_due: None,
             peer_closes: false,
+            progressed: false,
+            fruitless: 0,
             events: VecDeque::with_capacity(1),
             lent: None,
             config,
@@ -477,11 +485,12 @@ impl Session {
             return;
         };
         let carried = self.is_carrier(attachment);
-        let _ = self.bindings.swap_remove(at);
+        let binding = self.bindings.swap_remove(at);
         if self.is_ended() {
             return;
         }
-        self.events.push_back(Event::Detached { attachment, reason, close });
+        let departure = self.depart(&binding, carried);
+        self.events.push_back(Event::Detached { attachment, reason, close, departure });
         match self.role() {
             Role::Server if carried => self.waiting_since = Some(self.now),
             Role::Server => {}

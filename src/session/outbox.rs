@@ -198,6 +198,17 @@ impl Outbox {
         self.cursor > 0
     }
 
+    /// Whether the transport that carries was given as many unacknowledged messages, or bytes of them.
+    pub(super) fn has_given(&self, messages: usize, bytes: u64) -> bool {
+        self.cursor >= messages
+            || self.queue.iter().take(self.cursor).map(Held::size).fold(0, u64::saturating_add) >= bytes
+    }
+
+    /// Bytes that were put on a transport and not taken.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
     /// Begins again at the oldest unacknowledged message.
     pub(super) fn rewind(&mut self) {
         self.cursor = 0;

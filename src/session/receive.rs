@@ -54,7 +54,10 @@ impl Session {
         }
         let capacity = self.config.receivable(self.role());
         match self.inbox.accept(message.seq, size, message.kind.is_answer(), capacity) {
-            Arrival::Next => self.deliver(message),
+            Arrival::Next => {
+                self.progressed = true;
+                self.deliver(message);
+            }
             Arrival::Repeat => {}
             Arrival::Gap if via == Via::Carrier => self.detach(attachment, DetachReason::Gap, None),
             Arrival::Gap => {}
@@ -81,7 +84,7 @@ impl Session {
     }
 
     pub(super) fn handle_ack(&mut self, attachment: Attachment, via: Via, ack: Ack) {
-        if self.outbox.acknowledge(ack).is_err() {
+        if self.take_receipt(ack).is_err() {
             return self.fail("a receipt for what was never sent");
         }
         let attaching = self.binding(attachment).is_some_and(|binding| binding.stage == Stage::Attaching);
@@ -102,7 +105,7 @@ impl Session {
             return self.detach(attachment, DetachReason::Closed(close), None);
         }
         if let Some(received) = close.detail.received {
-            if self.outbox.acknowledge(Ack { received, taken: Seq::ZERO }).is_err() {
+            if self.take_receipt(Ack { received, taken: Seq::ZERO }).is_err() {
                 return self.fail("a close that acknowledges what was never sent");
             }
         }

@@ -72,7 +72,7 @@ impl Session {
             return Greeting::Refused(Close::superseded(current));
         }
         let ack = Ack { received: hello.received, taken: hello.taken.unwrap_or(hello.received) };
-        if self.outbox.acknowledge(ack).is_err() {
+        if self.take_receipt(ack).is_err() {
             self.fail("a hello that acknowledges what was never sent");
             return self.refusal(None).map_or(Greeting::Bound(number), Greeting::Refused);
         }
@@ -117,7 +117,7 @@ impl Session {
             (_, None) => return Greeting::Refused(Close::new(CloseCode::Moved, "say hello again")),
         }
         let ack = Ack { received: poll.received, taken: poll.taken.unwrap_or(poll.received) };
-        if self.outbox.acknowledge(ack).is_err() {
+        if self.take_receipt(ack).is_err() {
             self.fail("a poll that acknowledges what was never sent");
             return self.refusal(None).map_or(Greeting::Bound(number), Greeting::Refused);
         }
@@ -228,7 +228,7 @@ impl Session {
 
     pub(super) fn handle_attach(&mut self, now: Moment, attachment: Attachment, attach: Attach) {
         let ack = Ack { received: attach.received, taken: attach.taken.unwrap_or(attach.received) };
-        if self.outbox.acknowledge(ack).is_err() {
+        if self.take_receipt(ack).is_err() {
             return self.fail("an attach that acknowledges what was never sent");
         }
         let Some(binding) = self.binding(attachment) else { return };
@@ -249,7 +249,7 @@ impl Session {
         }
         self.current = Some(attachment);
         self.fence(attachment);
-        self.outbox.rewind();
+        self.begin_carrier();
         let resumed = self.was_attached;
         let heartbeat = self.heartbeat;
         let (ping, ponged) = self.binding(attachment).map_or((0, 0), |b| (b.ping, b.ponged));

@@ -9,7 +9,7 @@ use super::{DetachReason, EndedBy, Moment, Phase, Receipts, Session, later};
 
 /// The earlier of two deadlines, where there are any.
 #[inline]
-fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+pub(super) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -60,6 +60,9 @@ impl Session {
                 due = earlier(due, binding.silent_at(role, patience));
             }
         }
+        if self.client.is_some() {
+            due = earlier(due, self.path_due());
+        }
         due.and_then(|due| due.instant(self.began))
     }
 
@@ -70,6 +73,7 @@ impl Session {
             return;
         }
         self.inbox.handle_timeout(now);
+        self.judge_path(now);
         self.handle_deadlines(now);
         self.check_expiry(now);
         self.abandon_if_due(now);

@@ -84,6 +84,7 @@ impl Session {
             && self.move_due.is_none()
             && self.is_open()
             && !self.peer_closes
+            && !self.is_careful()
     }
 
     /// The next message, behind what the peer does not know yet of those received.
@@ -147,8 +148,11 @@ impl Session {
             return Some(Frame::Attach(Attach { received, taken: (taken != received).then_some(taken) }));
         }
         if std::mem::take(&mut binding.ping_due) {
-            return Some(Frame::Ping(Some(binding.ping)));
+            let ping = binding.ping;
+            self.note_asked(attachment);
+            return Some(Frame::Ping(Some(ping)));
         }
+        let binding = self.binding_mut(attachment)?;
         if std::mem::take(&mut binding.pong_due) {
             binding.pong_said = true;
             return Some(Frame::Pong(binding.pong));
@@ -178,13 +182,14 @@ impl Session {
 
     fn message_is_next(&self, attachment: Attachment) -> bool {
         let waits = self.binding(attachment).is_some_and(|binding| binding.push.retry_at.is_some());
-        !waits && !self.peer_closes && self.outbox.has_next()
+        !waits && !self.peer_closes && self.outbox.has_next() && !self.is_reined(attachment)
     }
 
     fn next_message(&mut self) -> Option<&Frame> {
         if self.role() == Role::Client && !self.was_attached && self.waiting_since.is_none() {
             self.waiting_since = Some(self.now);
         }
+        self.note_given();
         let (frame, named) = self.outbox.next()?;
         if let (Frame::Message(message), Some((ticket, seq))) = (frame, named) {
             if message.kind == MessageKind::Request {

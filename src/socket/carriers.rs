@@ -149,6 +149,17 @@ impl Carriers {
         self.leaving.iter().map(|leaving| leaving.until).min()
     }
 
+    /// Tells the session of bytes that are no whole frame yet.
+    pub(super) fn tell_arrived(&self, session: &mut Session, now: Instant) {
+        if let Some(carrier) = session.attachment().and_then(|number| self.of(number)) {
+            session.note_arrived(now, carrier.attachment, carrier.transport.arrived());
+        }
+    }
+
+    fn of(&self, attachment: Attachment) -> Option<&Carrier> {
+        self.bound.iter().find(|carrier| carrier.attachment == attachment)
+    }
+
     /// Gives spare memory back.
     pub(super) fn shrink(&mut self) {
         self.bound.iter_mut().for_each(|carrier| carrier.transport.shrink());

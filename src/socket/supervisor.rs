@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::frame::{Attachment, Json, Move, TransportKind};
-use crate::session::{DetachReason, Ended, Session};
+use crate::session::{Departure, DetachReason, Ended, Session};
 use crate::transport::TransportError;
 
 use super::shared::Command;
@@ -23,7 +23,9 @@ pub(crate) enum Notice<'a> {
     /// A bound transport failed; [`Notice::Detached`] follows if the session gives it up.
     Failed { attachment: Attachment, error: &'a TransportError },
     /// A transport was given up.
-    Detached { attachment: Attachment, reason: &'a DetachReason },
+    Detached { attachment: Attachment, reason: &'a DetachReason, departure: Departure },
+    /// Client: what carries the session was proved, with or without own messages that wait.
+    Proved { attachment: Attachment, owing: bool },
     /// A transport that was dialled got this number.
     Introduced { attachment: Attachment },
     /// Server: a fresh token.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -61,7 +62,7 @@ impl Endpoint {
             headers: HeaderMap::new(),
             encoding: Encoding::Json,
             limits: Limits::default(),
-            push_timeout: Duration::from_secs(5),
+            push_timeout: Duration::from_secs(3),
             ceiling: Arc::default(),
         }
     }
@@ -87,7 +88,8 @@ impl Endpoint {
         self
     }
 
-    /// After how long a push without an answer is given up. Default: 5 s.
+    /// After how long, at most, a push without an answer is given up: within it four times as long as the last one
+    /// took, at least a second. A large one has a second more for each 16 KiB. Default: 3 s.
     #[must_use]
     pub fn push_timeout(mut self, timeout: Duration) -> Self {
         self.push_timeout = timeout;
@@ -166,10 +168,11 @@ impl Endpoint {
         })
     }
 
-    /// Sends a batch that is answered by a batch.
-    pub(super) fn ask(&self, session: SessionId, body: Bytes) -> Asking {
+    /// Sends a batch that is answered by a batch, whose bytes may be counted as they come.
+    pub(super) fn ask(&self, session: SessionId, body: Bytes, count: Option<&Arc<AtomicU64>>) -> Asking {
+        let count = count.map(Arc::clone);
         let (sending, limits) = (self.send(session, self.accept_batch(), body), self.limits);
-        Box::pin(async move { Answer::read(sending.await?, limits).await })
+        Box::pin(async move { Answer::read(sending.await?, limits, count.as_deref()).await })
     }
 }
 
@@ -213,7 +216,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    async fn read(response: Response<ExchangeBody>, limits: Limits) -> Result<Self, TransportError> {
+    async fn read(
+        response: Response<ExchangeBody>,
+        limits: Limits,
+        count: Option<&AtomicU64>,
+    ) -> Result<Self, TransportError> {
         let (head, body) = response.into_parts();
         let encoding = match media::content_type(&head.headers).as_str() {
             media::LINES => Encoding::Json,
@@ -221,7 +228,7 @@ impl Answer {
             // Nothing of ours: a captive portal, a proxy's own page.
             _ => return Err(not_ours(head.status, &head.headers)),
         };
-        let bytes = collect(body, limits.max_batch_bytes).await?;
+        let bytes = collect(body, limits.max_batch_bytes, count).await?;
         let refused = !head.status.is_success();
         if refused {
             let first = Batch::new(bytes.clone(), encoding, Role::Server, limits)?.next();
@@ -234,12 +241,19 @@ impl Answer {
 }
 
 /// Reads a body whole.
-async fn collect(mut body: ExchangeBody, limit: usize) -> Result<Bytes, TransportError> {
+async fn collect(
+    mut body: ExchangeBody,
+    limit: usize,
+    count: Option<&AtomicU64>,
+) -> Result<Bytes, TransportError> {
     let mut whole = BytesMut::new();
     while let Some(piece) = body.frame().await {
         let Ok(bytes) = piece.map_err(TransportError::Network)?.into_data() else { continue };
         if whole.len().saturating_add(bytes.len()) > limit {
             return Err(DecodeError::TooLarge { what: "answer", limit }.into());
+        }
+        if let Some(count) = count {
+            count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         whole.extend_from_slice(&bytes);
     }

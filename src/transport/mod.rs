@@ -100,6 +100,12 @@ pub trait Transport: Send + Unpin {
     /// Gives spare memory back: the driver calls it when a large message has passed, and at heartbeats. It polls
     /// [`Transport::poll_recv`] again before it sleeps, because what was to wake it may be gone.
     fn shrink(&mut self) {}
+
+    /// A number that moves while bytes of the peer's come, those of a frame or an answer that is not whole included: by
+    /// it a large frame on a slow path is told from silence. It is asked rarely. Default: it never moves.
+    fn arrived(&self) -> u64 {
+        0
+    }
 }
 
 /// Any transport, when its type is to be forgotten.
@@ -130,6 +136,10 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
     fn shrink(&mut self) {
         (**self).shrink();
+    }
+
+    fn arrived(&self) -> u64 {
+        (**self).arrived()
     }
 }
 

@@ -5,6 +5,8 @@
 //! "Long-polling". When to poll, and how long a request is held, is the session's affair.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -36,6 +38,8 @@ pub struct Polling {
     /// An answer of which frames, or its end, are left to be received.
     answer: Option<(Request, Answer)>,
     over: bool,
+    /// Bytes of answers so far.
+    bytes: Arc<AtomicU64>,
 }
 
 /// What an open request is.
@@ -48,7 +52,7 @@ enum Request {
 impl Polling {
     /// A transport that opens with the first flush.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { uplink: Uplink::new(endpoint), next: None, open: None, answer: None, over: false }
+        Self { uplink: Uplink::new(endpoint), next: None, open: None, answer: None, over: false, bytes: Arc::default() }
     }
 
     fn check(&self) -> Result<(), TransportError> {
@@ -64,12 +68,12 @@ impl Polling {
     /// Begins the requests that were fed.
     fn send(&mut self) -> Result<(), TransportError> {
         if let Some((session, body)) = self.uplink.take_greeting()? {
-            self.open = Some((Request::Hello, self.uplink.endpoint().ask(session, body)));
+            self.open = Some((Request::Hello, self.uplink.endpoint().ask(session, body, Some(&self.bytes))));
             self.uplink.wake_reader();
         }
         if let Some(body) = self.next.take() {
             let session = self.uplink.session().ok_or(TransportError::NoHello)?;
-            self.open = Some((Request::Poll, self.uplink.endpoint().ask(session, body)));
+            self.open = Some((Request::Poll, self.uplink.endpoint().ask(session, body, Some(&self.bytes))));
             self.uplink.wake_reader();
         }
         self.uplink.push();
@@ -151,6 +155,10 @@ impl Transport for Polling {
 
     fn shrink(&mut self) {
         self.uplink.shrink();
+    }
+
+    fn arrived(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -6,9 +6,10 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::exchange::{Answer, Asking, Endpoint};
 use super::outbox::Outbox;
@@ -17,6 +18,12 @@ use crate::frame::{Attachment, Close, CloseCode, Frame, Hello, Push, SessionId, 
 
 /// The status of a request that is too large for whoever answers (RFC 9110, section 15.5.14).
 const TOO_LARGE: u16 = 413;
+
+/// The least that a push may take.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A push may take a second more for each so many bytes of it.
+const BYTES_PER_SECOND: u64 = 16 << 10;
 
 #[derive(Debug)]
 pub(super) struct Uplink {
@@ -30,6 +37,9 @@ pub(super) struct Uplink {
     sent: Sent,
     /// What the transport ends with, if a message cannot pass.
     fault: Option<Fault>,
+    /// When the request under way began whose answer is measured, and how long the last one took.
+    began: Instant,
+    trip: Duration,
     /// The answer to a push, of which frames are left to be received.
     answer: Option<Answer>,
     /// Who waits in `poll_ready`.
@@ -102,6 +112,8 @@ impl Uplink {
             next: Sent::default(),
             sent: Sent::default(),
             fault: None,
+            began: Instant::now(),
+            trip: Duration::ZERO,
             answer: None,
             sender: None,
             reader: None,
@@ -202,6 +214,7 @@ impl Uplink {
             (Stage::Greeting(hello), _) => {
                 let session = hello.session;
                 self.stage = Stage::Greeted(hello.clone());
+                self.began = Instant::now();
                 Ok(self.take().map(|body| (session, body)))
             }
             _ => Ok(None),
@@ -219,6 +232,7 @@ impl Uplink {
         let limits = self.endpoint.limits_used();
         self.outbox.lower_limits(&limits, welcome.max_message_bytes, welcome.max_batch_bytes);
         if let Stage::Greeted(hello) = &self.stage {
+            self.trip = self.began.elapsed();
             // What was fed against the contract, before this, has no push to go in: it is lost.
             drop(self.outbox.take());
             self.next = Sent::default();
@@ -240,11 +254,21 @@ impl Uplink {
         }
         let session = push.session;
         if let Some(body) = self.take() {
-            let asking = self.endpoint.ask(session, body);
-            let deadline = Box::pin(tokio::time::sleep(self.endpoint.push_timeout_used()));
+            let patience = self.patience(body.len());
+            let asking = self.endpoint.ask(session, body, None);
+            let deadline = Box::pin(tokio::time::sleep(patience));
+            self.began = Instant::now();
             self.flight = Some(Flight { asking, deadline });
             self.wake_reader();
         }
+    }
+
+    /// How long a push of so many bytes may take: the answer time of `docs/PROTOCOL.md`, "Paths".
+    fn patience(&self, bytes: usize) -> Duration {
+        let most = self.endpoint.push_timeout_used();
+        let trip = self.trip.saturating_mul(4).clamp(LEAST_PATIENCE.min(most), most);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        trip + Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND)
     }
 
     /// Drives the push in flight and receives its answer. Pending as well when there is none.
@@ -264,6 +288,7 @@ impl Uplink {
                     if self.sent.messages > 0 {
                         self.endpoint.ceiling().passed();
                     }
+                    self.trip = self.began.elapsed();
                     self.answer = Some(answer);
                 }
                 Poll::Ready(Err(error)) => {

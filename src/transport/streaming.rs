@@ -35,6 +35,8 @@ const IDLE_PIECES: usize = 32;
 pub struct Streaming {
     uplink: Uplink,
     down: Down,
+    /// Bytes of the stream so far.
+    bytes: u64,
 }
 
 enum Down {
@@ -48,7 +50,7 @@ enum Down {
 impl Streaming {
     /// A transport that opens with the first flush.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { uplink: Uplink::new(endpoint), down: Down::Unopened }
+        Self { uplink: Uplink::new(endpoint), down: Down::Unopened, bytes: 0 }
     }
 
     fn check(&self) -> Result<(), TransportError> {
@@ -80,7 +82,7 @@ impl Streaming {
                     let limits = self.uplink.endpoint().limits_used();
                     self.down = Down::Open(Box::new(Stream::new(response, limits)?));
                 }
-                Down::Open(stream) => return stream.poll_frame(cx),
+                Down::Open(stream) => return stream.poll_frame(cx, &mut self.bytes),
                 Down::Over => return Poll::Ready(Err(TransportError::Ended)),
             }
         }
@@ -144,6 +146,10 @@ impl Transport for Streaming {
     fn shrink(&mut self) {
         self.uplink.shrink();
     }
+
+    fn arrived(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl fmt::Debug for Down {
@@ -203,11 +209,15 @@ impl Stream {
         Ok(Self { body, decoder, status: head.status, headers: head.headers, done: false })
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, TransportError>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        count: &mut u64,
+    ) -> Poll<Result<Frame, TransportError>> {
         if self.done {
             return Poll::Ready(Err(TransportError::Ended));
         }
-        let polled = ready!(self.poll_next(cx));
+        let polled = ready!(self.poll_next(cx, count));
         if self.status.is_success() {
             return Poll::Ready(polled);
         }
@@ -219,7 +229,11 @@ impl Stream {
         })
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, TransportError>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        count: &mut u64,
+    ) -> Poll<Result<Frame, TransportError>> {
         for _ in 0..IDLE_PIECES {
             if let Some(frame) = self.decoder.next() {
                 return Poll::Ready(frame.map_err(TransportError::from));
@@ -227,6 +241,7 @@ impl Stream {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(piece)) => {
                     if let Ok(bytes) = piece.into_data() {
+                        *count = count.saturating_add(bytes.len() as u64);
                         self.decoder.feed(bytes)?;
                     }
                 }

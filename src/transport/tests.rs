@@ -390,7 +390,7 @@ async fn a_push_that_is_not_answered_by_ours_ends_and_the_transport_lives_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_unanswered_for_five_seconds_is_given_up() {
+async fn a_push_unanswered_for_a_second_is_given_up() {
     let (endpoint, mut asked) = direct();
     let clients: [Box<dyn Transport>; 2] =
         [Box::new(Streaming::new(endpoint.clone())), Box::new(Polling::new(endpoint))];
@@ -400,7 +400,8 @@ async fn a_push_unanswered_for_five_seconds_is_given_up() {
         feed(&mut client, &[message(1, "a")]).await;
         let mut silent = next(&mut asked, &mut client).await;
         assert!(matches!(received(&mut client).await, Received::PushEnded { answered: false }));
-        assert_eq!(begun.elapsed(), Duration::from_secs(5));
+        // A second, and what so few bytes take on a slow path.
+        assert_eq!(begun.elapsed().as_secs(), 1);
         assert!(matches!(recv(&mut silent.answer).await, Err(TransportError::Ended)));
         // Nothing of it is left behind: the session decides anew what goes.
         feed(&mut client, &[message(1, "a"), message(2, "b")]).await;

@@ -338,7 +338,7 @@ impl Entry {
                         carrier.proof.at = net.now;
                     }
                 }
-                Event::Detached { attachment, close, reason } => {
+                Event::Detached { attachment, close, reason, .. } => {
                     net.log(|| format!("                server detached #{attachment} {reason:?}"));
                     let by_gap = self.by_push && reason == DetachReason::Gap;
                     assert!(!by_gap, "a gap in a push is no transport's");

@@ -313,7 +313,8 @@ impl Supervisor for ClientSupervisor {
                     bound.failure = Some(DialError::of(error));
                 }
             }
-            Notice::Detached { attachment, reason } => self.detached(attachment, reason),
+            Notice::Detached { attachment, reason, .. } => self.detached(attachment, reason),
+            Notice::Proved { .. } => {}
             Notice::MoveAsked(ask) => self.move_asked(ask),
             Notice::AuthAccepted { expires } => self.renewal.granted(expires),
             Notice::Auth(_) => {}

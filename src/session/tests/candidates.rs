@@ -132,6 +132,8 @@ fn a_candidate_that_waited_long_is_not_silent_at_its_attach() {
     ends.meet(WebSocket, Intent::Attach);
     let candidate = ends.introduce(Sse, Intent::Candidate);
     ends.say_hello(candidate);
+    // A round trip so long makes the client patient with the proof.
+    ends.later(9_000);
     ends.down(candidate);
     ends.client.handle_timeout(at(29_000));
     ends.client.handle_frame(at(29_000), number(1), Via::Carrier, Frame::Ping(None));

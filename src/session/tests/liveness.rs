@@ -118,9 +118,9 @@ fn a_stream_that_is_not_proved_in_time_is_given_up() {
         ends.say_hello(attachment);
         ends.down(attachment);
         lend(&mut ends.client, attachment);
-        ends.client.handle_timeout(at(2_999));
+        ends.client.handle_timeout(at(999));
         assert_eq!(ends.client.attachment(), Some(attachment));
-        ends.client.handle_timeout(at(3_000));
+        ends.client.handle_timeout(at(1_000));
         assert_eq!(detached(&mut ends.client), [(1, reason)]);
     }
 }

@@ -6,6 +6,7 @@ mod candidates;
 mod closing;
 mod liveness;
 mod numbers;
+mod path;
 mod receipts;
 mod uplink;
 

@@ -142,6 +142,7 @@ impl Driver {
         // The timer is set at the earliest deadline or before.
         let due = self.sleep.as_ref().is_none_or(|sleep| sleep.deadline().into_std() <= now);
         if due && self.session.poll_timeout().is_some_and(|due| due <= now) {
+            self.carriers.tell_arrived(&mut self.session, now);
             self.session.handle_timeout(now);
             self.drain_events(now);
             self.carriers.shrink();
@@ -241,7 +242,7 @@ impl Driver {
                     let offered = self.session.offered();
                     self.supervisor.notice(Notice::Attached { attachment, transport, resumed, offered });
                 }
-                Event::Detached { attachment, reason, close } => {
+                Event::Detached { attachment, reason, close, departure } => {
                     tracing::debug!(session = %self.session.id(), %attachment, ?reason, "detached");
                     self.carriers.leave(attachment, close, now);
                     let adrift = self.session.attachment().is_none() && !self.session.is_moving();
@@ -249,7 +250,12 @@ impl Driver {
                         self.state =
                             State::Reconnecting { reason: reason.to_string().into(), retry_at: None };
                     }
-                    self.supervisor.notice(Notice::Detached { attachment, reason: &reason });
+                    self.supervisor.notice(Notice::Detached { attachment, reason: &reason, departure });
+                }
+                Event::Proved { attachment } => {
+                    let owing = self.session.held().0 > 0;
+                    tracing::debug!(session = %self.session.id(), %attachment, "proved");
+                    self.supervisor.notice(Notice::Proved { attachment, owing });
                 }
                 Event::Auth(token) => self.supervisor.notice(Notice::Auth(token)),
                 Event::MoveAsked(ask) => self.supervisor.notice(Notice::MoveAsked(ask)),

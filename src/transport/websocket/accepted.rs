@@ -88,6 +88,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
         &self.io
     }
 
+    /// How many bytes have come of a message that is not whole.
+    pub(super) fn unfinished(&self) -> usize {
+        self.read
+    }
+
     /// Gives spare memory back.
     pub(super) fn shrink(&mut self) {
         if self.out.is_empty() {

@@ -47,6 +47,11 @@ impl<S> Bounded<S> {
         }
     }
 
+    /// How many bytes were read since the last message.
+    pub(super) fn unfinished(&self) -> usize {
+        self.read
+    }
+
     #[cfg(test)]
     pub(super) fn get_ref(&self) -> &S {
         self.inner.as_ref().unwrap()

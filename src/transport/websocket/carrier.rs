@@ -122,6 +122,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         }
     }
 
+    /// How many bytes have come of a message that is not whole.
+    pub(super) fn unfinished(&self) -> usize {
+        match self {
+            Self::Accepted(end) => end.unfinished(),
+            Self::Dialled(end) => end.unfinished(),
+        }
+    }
+
     /// Reads no more: what came is not what it should be.
     pub(in crate::transport) fn refuse(&mut self) {
         match self {

@@ -93,6 +93,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
         }
     }
 
+    /// How many bytes have come of a message that is not whole.
+    pub(super) fn unfinished(&self) -> usize {
+        self.stream.get_ref().unfinished()
+    }
+
     /// Gives up what room a large message took, if nothing is in it. Read on afterwards: only that sees to the next wake.
     ///
     /// tungstenite cannot be told to, so it is made anew.

@@ -221,4 +221,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocket<S> {
         self.outbox.shrink();
         self.carrier.shrink();
     }
+
+    fn arrived(&self) -> u64 {
+        self.carrier.unfinished() as u64
+    }
 }

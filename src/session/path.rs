@@ -1,0 +1,320 @@
+//! How a client judges its path: by what takes one round trip and does not come in time. And how both ends go on where
+//! every carrier dies before anything got through.
+//!
+//! It implements `docs/PROTOCOL.md`, "Paths", and what "Starting" and "Switching" there say of sessions.
+
+use std::time::{Duration, Instant};
+
+use crate::frame::{Ack, Attachment, Role, TransportKind};
+
+use super::binding::{Binding, Stage};
+use super::outbox::WrongAck;
+use super::timing::earlier;
+use super::{Config, Departure, DetachReason, Moment, Session, later};
+
+/// The least that a client waits for what takes one round trip.
+const LEAST_ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes that are on their way with a question give a second more for each so many.
+const BYTES_PER_SECOND: u64 = 16 << 10;
+
+/// The longest that bytes on their way give.
+const MOST_FOR_BYTES: Duration = Duration::from_secs(60);
+
+/// The longest that a path is left unproved because bytes go on coming.
+const LONGEST_PROOF: Duration = Duration::from_secs(30);
+
+/// The longest hold that a client asks for by itself.
+const LONGEST_HOLD: Duration = Duration::from_secs(25);
+
+/// After so many polls that were answered when their hold ended, it is lengthened.
+const FULL_HOLDS: u8 = 3;
+
+/// After so many carriers in a row that ended without progress an end is careful.
+const CAREFUL: u8 = 2;
+
+/// What a careful end has on a carrier without a receipt.
+const CAREFUL_MESSAGES: usize = 16;
+const CAREFUL_BYTES: u64 = 1 << 10;
+
+/// What is known of a network, for the sessions of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lesson {
+    /// After so much silence on a WebSocket or a stream the client pings; `None`: never.
+    pub ping_after: Option<Duration>,
+    /// The longest hold that a poll may ask for; `None`: it is not known to be limited.
+    pub longest_hold: Option<Duration>,
+}
+
+/// What only a client keeps of its path.
+#[derive(Debug)]
+pub(super) struct Path {
+    /// The round trip that was measured last.
+    round_trip: Option<Duration>,
+    /// How long to ask a poll to be held, and how long at most.
+    hold: Duration,
+    longest_hold: Duration,
+    /// What the latest poll asked for.
+    asked_hold: Duration,
+    /// Polls in a row that were answered when their hold ended.
+    full_holds: u8,
+    ping_after: Option<Duration>,
+    /// Since when own messages wait for a receipt, if they do.
+    given_at: Moment,
+    /// Which attachment was pinged when and has not answered.
+    asked: Option<(Attachment, Moment)>,
+    /// What was counted last of the bytes that come, and when that was new.
+    arrived: (Option<Attachment>, u64),
+    arrived_at: Moment,
+}
+
+impl Path {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            round_trip: None,
+            hold: config.hold,
+            longest_hold: config.hold.max(LONGEST_HOLD),
+            asked_hold: Duration::ZERO,
+            full_holds: 0,
+            ping_after: None,
+            given_at: Moment::BEGIN,
+            asked: None,
+            arrived: (None, 0),
+            arrived_at: Moment::BEGIN,
+        }
+    }
+}
+
+impl Session {
+    /// Client: how long it waits for what takes one round trip.
+    pub(super) fn answer_time(&self) -> Duration {
+        let most = self.config.prove_within.max(Duration::from_millis(1));
+        let trip = self.client.as_ref().and_then(|client| client.path.round_trip).unwrap_or_default();
+        let base = trip.saturating_mul(4).clamp(LEAST_ANSWER_TIME.min(most), most);
+        let bytes = if self.outbox.is_advanced() { self.outbox.outstanding() } else { 0 };
+        base + Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND).min(MOST_FOR_BYTES)
+    }
+
+    /// Client: the round trip that was measured last.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.client.as_ref()?.path.round_trip
+    }
+
+    /// Client: takes what is known of the network.
+    pub fn learn(&mut self, lesson: Lesson) {
+        let first = self.config.hold;
+        if let Some(client) = &mut self.client {
+            let path = &mut client.path;
+            path.ping_after = lesson.ping_after;
+            path.longest_hold = lesson.longest_hold.unwrap_or(first.max(LONGEST_HOLD));
+            path.hold = path.hold.min(path.longest_hold);
+        }
+    }
+
+    /// Client: asks what carries the session for a sign of life, that must come within the answer time.
+    pub fn check_path(&mut self, now: Instant) {
+        let now = self.tick(now);
+        let Some(carrier) = self.carrier().filter(|carrier| carrier.proved && carrier.stage == Stage::Attached)
+        else {
+            return;
+        };
+        let (attachment, polls) = (carrier.attachment, carrier.is_polling());
+        if polls { self.poll_anew(now, attachment) } else { self.knock(now, attachment) }
+    }
+
+    /// Client: notes how many bytes have come by an attachment's transport, those of a frame that is not whole
+    /// included: what is on its way is not given up for being large.
+    pub fn note_arrived(&mut self, now: Instant, attachment: Attachment, count: u64) {
+        let now = self.tick(now);
+        if let Some(client) = &mut self.client {
+            let counted = (Some(attachment), count);
+            if client.path.arrived != counted {
+                (client.path.arrived, client.path.arrived_at) = (counted, now);
+            }
+        }
+    }
+
+    /// How long to ask a poll to be held.
+    pub(super) fn hold(&self) -> Duration {
+        let hold = self.client.as_ref().map_or(self.config.hold, |client| client.path.hold);
+        hold.min(self.heartbeat)
+    }
+
+    /// A poll asks to be held for so long.
+    pub(super) fn note_hold(&mut self, hold: Duration) {
+        self.client.iter_mut().for_each(|client| client.path.asked_hold = hold);
+    }
+
+    /// A poll was answered with nothing when its hold ended.
+    pub(super) fn lengthen_hold(&mut self) {
+        let Some(client) = &mut self.client else { return };
+        let path = &mut client.path;
+        path.full_holds += 1;
+        if path.full_holds >= FULL_HOLDS {
+            path.full_holds = 0;
+            path.hold = path.hold.saturating_mul(3).min(path.longest_hold.saturating_mul(2)) / 2;
+        }
+    }
+
+    /// Measures the round trip that began with the `hello` or poll of an attachment.
+    pub(super) fn measure(&mut self, attachment: Attachment) {
+        let Some(began) = self.binding(attachment).map(|binding| binding.polled_at) else { return };
+        let took = self.now.since(began);
+        self.client.iter_mut().for_each(|client| client.path.round_trip = Some(took));
+    }
+
+    /// A pong came to the latest ping.
+    pub(super) fn measure_ping(&mut self, attachment: Attachment) {
+        let now = self.now;
+        let Some(client) = &mut self.client else { return };
+        if let Some((_, at)) = client.path.asked.take_if(|asked| asked.0 == attachment) {
+            client.path.round_trip = Some(now.since(at));
+        }
+    }
+
+    /// A ping is said now.
+    pub(super) fn note_asked(&mut self, attachment: Attachment) {
+        let now = self.now;
+        self.client.iter_mut().for_each(|client| client.path.asked = Some((attachment, now)));
+    }
+
+    /// Forgets a ping that was lost. Says whether there was one that waited for its answer.
+    pub(super) fn forget_asked(&mut self, attachment: Attachment) -> bool {
+        let Some(client) = &mut self.client else { return false };
+        client.path.asked.take_if(|asked| asked.0 == attachment).is_some()
+    }
+
+    /// A message is about to be put on the carrier.
+    pub(super) fn note_given(&mut self) {
+        if !self.outbox.is_advanced() {
+            let now = self.now;
+            self.client.iter_mut().for_each(|client| client.path.given_at = now);
+        }
+    }
+
+    fn knock(&mut self, now: Moment, attachment: Attachment) {
+        if let Some(binding) = self.binding_mut(attachment) {
+            // Not the number of an attachment, by which a path is proved the first time.
+            binding.ping = binding.ping.max(attachment.value()).saturating_add(1).min(crate::frame::MAX_NUMBER);
+            binding.ping_due = true;
+        }
+        self.client.iter_mut().for_each(|client| client.path.asked = Some((attachment, now)));
+    }
+
+    fn poll_anew(&mut self, now: Moment, attachment: Attachment) {
+        let until = later(now, self.answer_time());
+        if let Some(binding) = self.binding_mut(attachment) {
+            (binding.proved, binding.poll_open, binding.poll_at) = (false, false, None);
+            binding.until = Some(until);
+        }
+    }
+
+    /// When to judge the path next.
+    pub(super) fn path_due(&self) -> Option<Moment> {
+        let path = &self.client.as_ref()?.path;
+        let carrier = self.carrier().filter(|binding| binding.stage == Stage::Attached && binding.proved)?;
+        let answer = self.answer_time();
+        let heard = carrier.heard_at.max(path.arrived_at);
+        if carrier.is_polling() {
+            let begun = later(carrier.polled_at, path.asked_hold).max(path.arrived_at);
+            return carrier.poll_open.then(|| later(begun, answer));
+        }
+        if let Some(at) = self.asked_at(carrier) {
+            return Some(later(at.max(path.arrived_at), answer));
+        }
+        let doubted = carrier.transport == TransportKind::WebSocket && self.outbox.is_advanced();
+        let doubt = doubted.then(|| later(heard.max(path.given_at), answer));
+        earlier(doubt, path.ping_after.map(|silence| later(heard, silence)))
+    }
+
+    /// When a carrier was pinged, if nothing was heard since.
+    fn asked_at(&self, carrier: &Binding) -> Option<Moment> {
+        let (attachment, at) = self.client.as_ref()?.path.asked?;
+        (attachment == carrier.attachment && carrier.heard_at <= at).then_some(at)
+    }
+
+    /// Acts on what the carrier owes.
+    pub(super) fn judge_path(&mut self, now: Moment) {
+        if self.client.is_none() {
+            return;
+        }
+        self.lengthen_proof(now);
+        if self.path_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let Some(carrier) = self.carrier() else { return };
+        let attachment = carrier.attachment;
+        if carrier.is_polling() {
+            self.poll_anew(now, attachment);
+        } else if self.asked_at(carrier).is_none()
+            || (carrier.ping_due && carrier.transport == TransportKind::Sse)
+        {
+            // What waits for a push to end cannot be answered; that push is judged by itself.
+            self.knock(now, attachment);
+        } else {
+            self.detach(attachment, DetachReason::Silent, None);
+        }
+    }
+
+    /// A path is not given up for want of proof while bytes come.
+    fn lengthen_proof(&mut self, now: Moment) {
+        let Some(arrived_at) = self.client.as_ref().map(|client| client.path.arrived_at) else { return };
+        let until = later(arrived_at, self.answer_time());
+        let Some(attachment) = self.attachment() else { return };
+        let Some(binding) = self.binding_mut(attachment) else { return };
+        let late = binding.until.is_some_and(|until| until <= now);
+        let proving = binding.stage == Stage::Attached && !binding.proved;
+        if late && proving && until > now && now.since(binding.polled_at) < LONGEST_PROOF {
+            binding.until = Some(until);
+        }
+    }
+
+    // Progress, of both ends.
+
+    /// Takes a receipt, and notes whether it is progress.
+    pub(super) fn take_receipt(&mut self, ack: Ack) -> Result<(), WrongAck> {
+        let before = self.outbox.acked();
+        self.outbox.acknowledge(ack)?;
+        if self.outbox.acked() > before {
+            self.progressed = true;
+            if self.outbox.is_empty() {
+                self.fruitless = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins again at the oldest unacknowledged message, for another carrier.
+    pub(super) fn begin_carrier(&mut self) {
+        self.progressed = false;
+        self.outbox.rewind();
+    }
+
+    /// Judges an attachment that was given up.
+    pub(super) fn depart(&mut self, binding: &Binding, carried: bool) -> Departure {
+        let now = self.now;
+        if carried && !self.progressed && self.outbox.is_advanced() {
+            self.fruitless = self.fruitless.saturating_add(1);
+        }
+        let polling = self.role() == Role::Client && binding.poll_open;
+        Departure {
+            quiet: now.since(binding.heard_at),
+            polling: polling.then(|| now.since(binding.polled_at)),
+            progressed: carried && self.progressed,
+            owing: !self.outbox.is_empty(),
+        }
+    }
+
+    /// Whether carriers die before anything gets through: then little is put on one at a time.
+    pub(super) fn is_careful(&self) -> bool {
+        self.fruitless >= CAREFUL
+    }
+
+    /// Whether a careful end waits for a receipt, or for `welcome`, before it puts more on an attachment.
+    pub(super) fn is_reined(&self, attachment: Attachment) -> bool {
+        self.is_careful()
+            && (self.outbox.has_given(CAREFUL_MESSAGES, CAREFUL_BYTES)
+                || self.binding(attachment).is_some_and(|binding| binding.stage == Stage::Greeting))
+    }
+}

@@ -1,0 +1,248 @@
+//! What a client does about paths that stop carrying, and both ends about carriers that die before anything got through.
+
+use super::*;
+use crate::session::{Departure, Lesson};
+
+fn departures(session: &mut Session) -> Vec<Departure> {
+    let of = |event| match event {
+        Event::Detached { departure, .. } => Some(departure),
+        _ => None,
+    };
+    events(session).into_iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_websocket_on_which_messages_stay_unacknowledged_is_pinged_and_then_given_up() {
+    let mut ends = Ends::met(WebSocket);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    lend(&mut ends.client, number(1));
+    ends.later(1_000);
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["ping"]);
+    ends.later(999);
+    assert_eq!(ends.client.attachment(), Some(number(1)));
+    ends.later(1);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::Silent)]);
+}
+
+#[test]
+fn a_pong_or_any_other_frame_ends_the_doubt() {
+    for answer in [Frame::Pong(Some(2)), ack(1, 1), message(1)] {
+        let mut ends = Ends::met(WebSocket);
+        ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+        lend(&mut ends.client, number(1));
+        ends.later(1_000);
+        assert_eq!(lend(&mut ends.client, number(1)), [Frame::Ping(Some(2))]);
+        ends.later(500);
+        ends.client.handle_frame(ends.now, number(1), Via::Carrier, answer);
+        ends.later(900);
+        assert_eq!(ends.client.attachment(), Some(number(1)));
+    }
+}
+
+#[test]
+fn an_idle_websocket_is_not_doubted() {
+    let mut ends = Ends::met(WebSocket);
+    ends.later(15_000);
+    assert_eq!(lend(&mut ends.client, number(1)), []);
+}
+
+#[test]
+fn much_that_is_on_its_way_has_its_time() {
+    let mut ends = Ends::met(WebSocket);
+    ends.client.send(MessageKind::Plain, Body::from("m".repeat(64 << 10))).unwrap();
+    lend(&mut ends.client, number(1));
+    ends.later(4_900);
+    assert_eq!(lend(&mut ends.client, number(1)), []);
+    ends.later(200);
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["ping"]);
+}
+
+#[test]
+fn a_large_frame_that_comes_slowly_is_no_silence() {
+    let mut ends = Ends::met(WebSocket);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    lend(&mut ends.client, number(1));
+    for bytes in 1..20 {
+        ends.client.note_arrived(ends.now, number(1), bytes * 1000);
+        ends.later(900);
+    }
+    assert_eq!(ends.client.attachment(), Some(number(1)));
+    ends.later(3_000);
+    ends.later(3_000);
+    assert_eq!(ends.client.attachment(), None);
+}
+
+#[test]
+fn a_long_round_trip_makes_a_client_patient() {
+    let mut ends = Ends::new();
+    let attachment = ends.introduce(Sse, Intent::Attach);
+    ends.say_hello(attachment);
+    ends.later(500);
+    ends.down(attachment);
+    assert_eq!(ends.client.round_trip(), Some(Duration::from_millis(500)));
+    ends.later(1_999);
+    assert_eq!(ends.client.attachment(), Some(attachment));
+    ends.later(1);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::Unproved)]);
+}
+
+#[test]
+fn a_poll_that_hangs_is_asked_again_without_a_hold_and_then_given_up() {
+    let mut ends = Ends::met(LongPolling);
+    // The hold, and the answer time.
+    ends.later(10_999);
+    assert_eq!(lend(&mut ends.client, number(1)), []);
+    ends.later(1);
+    assert_eq!(poll_of(&lend(&mut ends.client, number(1))).hold_ms, 0);
+    ends.later(999);
+    assert_eq!(ends.client.attachment(), Some(number(1)));
+    ends.later(1);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::Unproved)]);
+}
+
+#[test]
+fn a_hold_that_works_is_lengthened_and_one_that_was_cut_is_not() {
+    for (lesson, holds) in [
+        (Lesson::default(), [10_000, 15_000, 15_000, 15_000, 20_000, 20_000]),
+        (
+            Lesson { longest_hold: Some(Duration::from_secs(2)), ..Lesson::default() },
+            [2_000, 2_000, 2_000, 2_000, 2_000, 2_000],
+        ),
+    ] {
+        let mut ends = Ends::met(LongPolling);
+        ends.client.learn(lesson);
+        // The poll that is open was asked before.
+        ends.later(10_000);
+        ends.repoll();
+        ends.later(500);
+        let mut asked = Vec::new();
+        for _ in holds {
+            ends.later(20_000.min(ends.client.hold().as_millis().try_into().unwrap()));
+            asked.push(ends.repoll().hold_ms);
+            ends.later(500);
+        }
+        assert_eq!(asked, holds);
+    }
+}
+
+#[test]
+fn after_so_much_silence_as_it_learned_a_client_pings() {
+    for kind in [WebSocket, Sse] {
+        let mut ends = Ends::met(kind);
+        ends.client.learn(Lesson { ping_after: Some(Duration::from_millis(1_500)), ..Lesson::default() });
+        for _ in 0..3 {
+            ends.later(1_499);
+            assert_eq!(lend(&mut ends.client, number(1)), []);
+            ends.later(1);
+            assert_eq!(tags(&ends.up(number(1), kind)), ["ping"]);
+            assert_eq!(tags(&ends.down(number(1))), ["pong"]);
+        }
+    }
+}
+
+#[test]
+fn an_application_may_ask_for_a_sign_of_life() {
+    for kind in [WebSocket, Sse, LongPolling] {
+        let mut ends = Ends::met(kind);
+        ends.client.check_path(ends.now);
+        let said = lend(&mut ends.client, number(1));
+        let wanted = if kind == LongPolling { "poll" } else { "ping" };
+        assert_eq!(tags(&said), [wanted]);
+        ends.later(1_000);
+        assert_eq!(detached(&mut ends.client).len(), 1, "{kind}");
+    }
+}
+
+/// The client's carrier dies with what was put on it.
+fn lose(ends: &mut Ends) {
+    let attachment = ends.client.attachment().unwrap();
+    ends.client.handle_detach(ends.now, attachment);
+    ends.server.handle_detach(ends.now, attachment);
+}
+
+#[test]
+fn after_two_carriers_without_progress_a_client_goes_on_in_small_steps() {
+    let mut ends = Ends::met(WebSocket);
+    for _ in 0..40 {
+        ends.client.send(MessageKind::Plain, Body::from("m".repeat(100))).unwrap();
+    }
+    lend(&mut ends.client, number(1));
+    lose(&mut ends);
+    let second = ends.introduce(WebSocket, Intent::Attach);
+    assert_eq!(lend(&mut ends.client, second).len(), 41, "all of it, behind hello");
+    ends.client.handle_detach(ends.now, second);
+    let third = ends.introduce(WebSocket, Intent::Attach);
+    assert_eq!(tags(&lend(&mut ends.client, third)), ["hello"]);
+    ends.client.handle_detach(ends.now, third);
+    let fourth = ends.introduce(WebSocket, Intent::Attach);
+    ends.say_hello(fourth);
+    ends.down(fourth);
+    assert_eq!(seqs(&ends.up(fourth, WebSocket)), (1..=11).collect::<Vec<_>>());
+    ends.later(50);
+    ends.down(fourth);
+    assert_eq!(seqs(&ends.up(fourth, WebSocket)), (12..=22).collect::<Vec<_>>());
+    lose(&mut ends);
+    // What was acknowledged is not said again.
+    let fifth = ends.introduce(WebSocket, Intent::Attach);
+    ends.say_hello(fifth);
+    ends.down(fifth);
+    ends.settle(fifth, WebSocket);
+    for _ in 0..3 {
+        ends.later(50);
+        ends.settle(fifth, WebSocket);
+    }
+    assert_eq!(ends.client.held().0, 0);
+    ends.send_both(40);
+    assert_eq!(lend(&mut ends.client, fifth).len(), 40, "once all is through, no step is small");
+}
+
+#[test]
+fn a_server_goes_on_in_small_steps_as_well() {
+    let mut ends = Ends::met(WebSocket);
+    for _ in 0..40 {
+        ends.server.send(MessageKind::Plain, Body::from("m".repeat(100))).unwrap();
+    }
+    for _ in 0..2 {
+        lend(&mut ends.server, ends.client.attachment().unwrap());
+        lose(&mut ends);
+        let next = ends.introduce(WebSocket, Intent::Attach);
+        ends.say_hello(next);
+    }
+    let third = ends.client.attachment().unwrap();
+    assert_eq!(seqs(&ends.down(third)), (1..=11).collect::<Vec<_>>());
+    ends.later(50);
+    ends.up(third, WebSocket);
+    assert_eq!(seqs(&ends.down(third)), (12..=22).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_departure_tells_what_can_be_learned() {
+    let mut ends = Ends::met(WebSocket);
+    ends.later(3_000);
+    ends.client.handle_detach(ends.now, number(1));
+    let [idle] = departures(&mut ends.client)[..] else { panic!("one departure") };
+    assert_eq!((idle.quiet, idle.progressed, idle.owing), (Duration::from_secs(3), false, false));
+    let mut ends = Ends::met(LongPolling);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.later(700);
+    ends.client.handle_detach(ends.now, number(1));
+    let [cut] = departures(&mut ends.client)[..] else { panic!("one departure") };
+    assert_eq!((cut.polling, cut.owing), (Some(Duration::from_millis(700)), true));
+}
+
+#[test]
+fn what_carries_is_told_to_be_proved_once_it_is() {
+    for kind in [WebSocket, Sse, LongPolling] {
+        let mut ends = Ends::new();
+        let attachment = ends.introduce(kind, Intent::Attach);
+        ends.say_hello(attachment);
+        ends.down(attachment);
+        let proved = |events: &[Event]| events.iter().any(|event| matches!(event, Event::Proved { .. }));
+        let seen = events(&mut ends.client);
+        assert_eq!(proved(&seen), kind == WebSocket);
+        if kind != WebSocket {
+            ends.settle(attachment, kind);
+            assert!(proved(&events(&mut ends.client)), "{kind}");
+        }
+    }
+}
