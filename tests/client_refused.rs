@@ -81,7 +81,8 @@ fn close(status: u16, code: &str, detail: &Value) -> Response<Full<Bytes>> {
 
 fn client(addr: SocketAddr) -> Builder {
     let backoff = Backoff::default().base(Duration::from_millis(1)).cap(Duration::from_millis(2));
-    Client::builder(format!("http://{addr}/live")).backoff(backoff)
+    let verdicts = std::sync::Arc::new(throughline::client::MemoryVerdicts::new());
+    Client::builder(format!("http://{addr}/live")).backoff(backoff).verdicts(verdicts)
 }
 
 fn transports(log: &Log) -> Vec<&'static str> {

@@ -22,8 +22,9 @@ use super::backoff::Backoff;
 use super::connect::Connector;
 use super::dial::Dialer;
 use super::plan::Plan;
-use super::supervisor::{ClientSupervisor, Means, begin};
+use super::supervisor::{ClientSupervisor, Hope, Means, begin};
 use super::token::{Freshness, TokenSource};
+use super::verdicts::{MemoryVerdicts, Namer, Network, Verdicts};
 use super::{ConnectError, address, proxy, tls};
 
 /// Sets a client up. Setters take any value; what nothing can work with is refused by [`Builder::connect`] and
@@ -40,6 +41,9 @@ pub struct Builder {
     max_attempts: Option<u32>,
     connect_timeout: Duration,
     head_start: Duration,
+    give_up_after: Option<Duration>,
+    verdicts: Arc<dyn Verdicts>,
+    network: Option<Namer>,
     send_patience: Option<Duration>,
     session: Config,
     proxy: proxy::Choice,
@@ -59,6 +63,9 @@ impl Builder {
             max_attempts: None,
             connect_timeout: Duration::from_secs(5),
             head_start: Duration::from_millis(250),
+            give_up_after: Some(Duration::from_secs(10)),
+            verdicts: MemoryVerdicts::shared(),
+            network: None,
             send_patience: Some(Duration::from_secs(30)),
             session: Config::default(),
             proxy: proxy::Choice::default(),
@@ -139,6 +146,34 @@ impl Builder {
         self
     }
 
+    /// How long a session may be without any progress from its begin on, before it is ended with `timed_out`; `None`
+    /// goes on for ever. Default: 10 s.
+    ///
+    /// Progress is a message received or acknowledged, or, where none waits, a path that was proved to carry both ways.
+    /// What carries the session and was proved is not ended for that, however slow it is. Where no host is reached at all,
+    /// the time counts for [`Builder::connect`] only: what was [started](Builder::start) offline waits for a network.
+    /// With a limit, a session that made progress before is given up as well, when eight carriers in a row ended
+    /// without any though messages waited, over at least 30 s.
+    pub fn give_up_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.give_up_after = time.into();
+        self
+    }
+
+    /// Where what is learned of networks is kept. Default: in memory, for all clients of this process
+    /// ([`MemoryVerdicts::shared`]).
+    pub fn verdicts(mut self, verdicts: Arc<dyn Verdicts>) -> Self {
+        self.verdicts = verdicts;
+        self
+    }
+
+    /// Names the network that this process is in, as by its gateway or the name of its WLAN: verdicts on one network are
+    /// not used on another. It is asked at the begin of a session, when [`Socket::network_changed`] was called, and
+    /// when there is something to keep. Default: all networks are one.
+    pub fn network(mut self, name: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.network = Some(Arc::new(name));
+        self
+    }
+
     /// How long [`Socket::send`] waits while the send buffer is full before the session is ended with
     /// `slow_consumer`; `None` waits for ever. Default: 30 s.
     ///
@@ -185,7 +220,7 @@ impl Builder {
 
     /// Connects, and returns when the server has welcomed the session.
     ///
-    /// Until then it tries for ever, unless there are [`Builder::max_attempts`] or a timeout around this future.
+    /// Until then it tries for [`Builder::give_up_after`] or [`Builder::max_attempts`], whatever comes first.
     ///
     /// # Errors
     /// When a value is impossible, the server refuses for good, or too many attempts failed.
@@ -193,7 +228,7 @@ impl Builder {
     /// # Cancel safety
     /// Dropping the future closes the session; the server may have seen it.
     pub async fn connect(self) -> Result<Socket, ConnectError> {
-        let (socket, first) = self.begin()?;
+        let (socket, first) = self.begin(true)?;
         match first.await {
             Ok(connected) => connected.map(|()| socket),
             // The driver went down with its runtime.
@@ -206,10 +241,13 @@ impl Builder {
     /// # Errors
     /// When a value is impossible, or this is called outside a tokio runtime.
     pub fn start(self) -> Result<Socket, ConnectError> {
-        self.begin().map(|(socket, _)| socket)
+        self.begin(false).map(|(socket, _)| socket)
     }
 
-    fn begin(self) -> Result<(Socket, oneshot::Receiver<Result<(), ConnectError>>), ConnectError> {
+    fn begin(
+        self,
+        everywhere: bool,
+    ) -> Result<(Socket, oneshot::Receiver<Result<(), ConnectError>>), ConnectError> {
         let base = address::parse(&self.url)?;
         self.check()?;
         let connector = Connector::new(self.proxy.settle()?, &self.roots, self.connect_timeout)?;
@@ -217,6 +255,8 @@ impl Builder {
         let config = Arc::new(self.session);
         let now = tokio::time::Instant::now().into_std();
         let session = begin(&config, now).map_err(ConnectError::NoRandomness)?;
+        let origin = base.authority().map(ToString::to_string).unwrap_or_default();
+        let network = Network { origin, namer: self.network, store: Some(self.verdicts) };
         let dialer = Dialer {
             base,
             connector,
@@ -235,6 +275,8 @@ impl Builder {
             backoff: self.backoff,
             max_attempts: self.max_attempts,
             head_start: self.head_start,
+            hope: Hope::new(self.give_up_after, everywhere),
+            network,
         };
         let (tell, first) = oneshot::channel();
         let supervisor = ClientSupervisor::new(means, session.id(), tell);
@@ -259,6 +301,9 @@ impl Builder {
         }
         if self.max_attempts == Some(0) {
             return Err(invalid("max_attempts", "must be at least 1"));
+        }
+        if self.give_up_after.is_some_and(|time| time.is_zero()) {
+            return Err(invalid("give_up_after", "must be above zero"));
         }
         if self.connect_timeout.is_zero() {
             return Err(invalid("connect_timeout", "must be above zero"));

@@ -19,6 +19,7 @@ mod http2;
 #[path = "http2less.rs"]
 mod http2;
 mod link;
+mod learning;
 mod plan;
 #[cfg(feature = "proxy")]
 mod proxy;
@@ -33,6 +34,7 @@ mod tls;
 #[path = "tlsless.rs"]
 mod tls;
 mod token;
+mod verdicts;
 
 use crate::socket::Socket;
 
@@ -40,6 +42,7 @@ pub use backoff::Backoff;
 pub use builder::Builder;
 pub use error::ConnectError;
 pub use token::Freshness;
+pub use verdicts::{Finding, Findings, MemoryVerdicts, Verdicts};
 
 /// Connects to a server.
 ///

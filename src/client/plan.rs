@@ -3,18 +3,17 @@
 //! It ranks, remembers what failed in this round, and demotes what opens and does not last. It is sans-IO: time comes
 //! in. It knows nothing of dialling; how many are tried at once is its user's affair.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::frame::TransportKind;
+
+use super::verdicts::{FINDINGS_HOLD, Findings, instant_of, moment_of};
 
 /// A transport that ends within this time of its opening was short-lived.
 pub(super) const SHORT_LIFE: Duration = Duration::from_secs(5);
 
 /// After so many short lives in a row a transport is demoted (`docs/PROTOCOL.md`, "Switching").
 const SHORT_LIVES: u8 = 2;
-
-/// How long a transport stays demoted: tried after all others.
-const DEMOTED_FOR: Duration = Duration::from_secs(300);
 
 /// Which transports to try, in which order.
 ///
@@ -30,6 +29,8 @@ pub(super) struct Plan {
     /// What has failed in this round.
     failed: Vec<TransportKind>,
     records: Vec<Record>,
+    /// What was demoted and not told yet.
+    demoted: Vec<TransportKind>,
 }
 
 #[derive(Debug)]
@@ -42,7 +43,14 @@ struct Record {
 impl Plan {
     /// A plan over what the application allows, best first.
     pub(super) fn new(allowed: Vec<TransportKind>) -> Self {
-        Self { ranked: allowed.clone(), allowed, preferred: None, failed: Vec::new(), records: Vec::new() }
+        Self {
+            ranked: allowed.clone(),
+            allowed,
+            preferred: None,
+            failed: Vec::new(),
+            records: Vec::new(),
+            demoted: Vec::new(),
+        }
     }
 
     /// Takes the server's word: its order, and only what it offers and the application allows.
@@ -108,7 +116,7 @@ impl Plan {
     pub(super) fn ended_after(&mut self, kind: TransportKind, life: Duration, now: Instant) {
         let record = self.record(kind);
         if life >= SHORT_LIFE {
-            record.short_lives = 0;
+            (record.short_lives, record.demoted_until) = (0, None);
             return;
         }
         record.short_lives += 1;
@@ -119,10 +127,44 @@ impl Plan {
 
     /// Puts a transport behind all others for a while.
     pub(super) fn demote(&mut self, kind: TransportKind, now: Instant) {
-        tracing::debug!(transport = %kind, "demoted");
+        self.demoted.push(kind);
         let record = self.record(kind);
         record.short_lives = 0;
-        record.demoted_until = now.checked_add(DEMOTED_FOR);
+        record.demoted_until = now.checked_add(FINDINGS_HOLD);
+    }
+
+    /// What was demoted since this was asked last.
+    pub(super) fn take_demoted(&mut self) -> Vec<TransportKind> {
+        std::mem::take(&mut self.demoted)
+    }
+
+    /// What ranks above a transport, best first: what was demoted may have come to work.
+    pub(super) fn better_than(&self, kind: TransportKind) -> Vec<TransportKind> {
+        let preferred = self.preferred.filter(|kind| self.allows(*kind));
+        preferred.into_iter().chain(self.ranked.iter().copied()).take_while(|other| *other != kind).collect()
+    }
+
+    /// Takes up what is known of a network, in place of what was.
+    pub(super) fn recall(&mut self, findings: &Findings, now: Instant) {
+        let clock = SystemTime::now();
+        let records = findings.iter().map(|finding| Record {
+            kind: finding.transport,
+            short_lives: 0,
+            demoted_until: finding.demoted_until.map(|until| {
+                // A clock that was set back must not make it last.
+                instant_of(until, clock, now).min(now + FINDINGS_HOLD)
+            }),
+        });
+        self.records = records.collect();
+    }
+
+    /// Says what is known of a network.
+    pub(super) fn tell(&self, findings: &mut Findings, now: Instant) {
+        let clock = SystemTime::now();
+        for record in &self.records {
+            findings.of(record.kind).demoted_until =
+                record.demoted_until.map(|until| moment_of(until, clock, now));
+        }
     }
 
     fn is_demoted(&self, kind: TransportKind, now: Instant) -> bool {
@@ -196,7 +238,7 @@ mod tests {
         assert_eq!(plan.next(now), Some(WebSocket));
         plan.ended_after(WebSocket, short, now);
         assert_eq!(round(&mut plan, now), [Sse, LongPolling, WebSocket]);
-        assert_eq!(round(&mut plan, now + DEMOTED_FOR), [WebSocket, Sse, LongPolling]);
+        assert_eq!(round(&mut plan, now + FINDINGS_HOLD), [WebSocket, Sse, LongPolling]);
     }
 
     #[test]

@@ -44,10 +44,10 @@ use outbox::Outbox;
 
 use client::ClientSide;
 pub use client::Intent;
-pub use path::Lesson;
 pub use config::{Config, InvalidConfig, Receipts};
 pub use event::{Departure, DetachReason, Ended, EndedBy, Event, Ticket, Undelivered};
 use moment::{Moment, later};
+pub use path::Lesson;
 use server::Grant;
 pub use server::{Greeting, Return};
 

@@ -47,6 +47,13 @@ pub struct Lesson {
     pub longest_hold: Option<Duration>,
 }
 
+impl Lesson {
+    /// A lesson of these limits.
+    pub const fn new(ping_after: Option<Duration>, longest_hold: Option<Duration>) -> Self {
+        Self { ping_after, longest_hold }
+    }
+}
+
 /// What only a client keeps of its path.
 #[derive(Debug)]
 pub(super) struct Path {
@@ -115,7 +122,8 @@ impl Session {
     /// Client: asks what carries the session for a sign of life, that must come within the answer time.
     pub fn check_path(&mut self, now: Instant) {
         let now = self.tick(now);
-        let Some(carrier) = self.carrier().filter(|carrier| carrier.proved && carrier.stage == Stage::Attached)
+        let Some(carrier) =
+            self.carrier().filter(|carrier| carrier.proved && carrier.stage == Stage::Attached)
         else {
             return;
         };
@@ -196,7 +204,8 @@ impl Session {
     fn knock(&mut self, now: Moment, attachment: Attachment) {
         if let Some(binding) = self.binding_mut(attachment) {
             // Not the number of an attachment, by which a path is proved the first time.
-            binding.ping = binding.ping.max(attachment.value()).saturating_add(1).min(crate::frame::MAX_NUMBER);
+            binding.ping =
+                binding.ping.max(attachment.value()).saturating_add(1).min(crate::frame::MAX_NUMBER);
             binding.ping_due = true;
         }
         self.client.iter_mut().for_each(|client| client.path.asked = Some((attachment, now)));

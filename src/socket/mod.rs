@@ -246,6 +246,15 @@ impl Socket {
         let _ = self.sender.shared.deposit(Command::Move(ask));
     }
 
+    /// Client: tells that the network may be another one: a change of address or interface, a wake-up from sleep.
+    ///
+    /// Pauses are forgotten: a session that nothing carries is dialled for at once. What carries it is asked for a sign
+    /// of life, and where that is not the best transport, the best is tried again. On a server it does nothing.
+    pub fn network_changed(&self) {
+        // A full mailbox means that much is being asked of the driver already.
+        let _ = self.sender.shared.deposit(Command::NetworkChanged);
+    }
+
     /// Cuts the transport that carries the session, as a dead network would: for tests and demonstrations.
     pub fn cut(&self) {
         let _ = self.sender.shared.deposit(Command::Cut);

@@ -20,7 +20,7 @@ use crate::frame::{
     Ack, Attachment, Body, Close, DecodeError, Frame, Hello, Json, Message, MessageKind, Move,
     Poll as PollFrame, Seq, SessionId, Window,
 };
-use crate::session::{Ended, Intent, Receipts, SendError, Session, Undelivered};
+use crate::session::{Ended, Intent, Lesson, Receipts, SendError, Session, Undelivered};
 use crate::transport::Transport;
 
 use super::state::State;
@@ -87,6 +87,10 @@ pub(crate) enum Command {
     Move(Move),
     /// Client: give a candidate up, unless it is attached or about to be.
     Withdraw(Attachment),
+    /// Client: what is known of the network.
+    Learn(Lesson),
+    /// Client: the application says that the network has changed.
+    NetworkChanged,
     /// Cut all transports, as a dead network would.
     Cut,
     /// End at once.
@@ -109,6 +113,8 @@ impl std::fmt::Debug for Command {
             Self::Waiting { .. } => "Waiting",
             Self::Move(_) => "Move",
             Self::Withdraw(_) => "Withdraw",
+            Self::Learn(_) => "Learn",
+            Self::NetworkChanged => "NetworkChanged",
             Self::Cut => "Cut",
             Self::Abort(_) => "Abort",
         })

@@ -32,6 +32,8 @@ pub(crate) enum Notice<'a> {
     Auth(Json),
     /// Client: the server took the latest token, which runs out after so long if it says so.
     AuthAccepted { expires: Option<std::time::Duration> },
+    /// Client: the application says that the network has changed.
+    NetworkChanged,
     /// Client: the server, or the application, asks for another transport.
     MoveAsked(Move),
 }

@@ -52,7 +52,14 @@ enum Request {
 impl Polling {
     /// A transport that opens with the first flush.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { uplink: Uplink::new(endpoint), next: None, open: None, answer: None, over: false, bytes: Arc::default() }
+        Self {
+            uplink: Uplink::new(endpoint),
+            next: None,
+            open: None,
+            answer: None,
+            over: false,
+            bytes: Arc::default(),
+        }
     }
 
     fn check(&self) -> Result<(), TransportError> {

@@ -209,11 +209,7 @@ impl Stream {
         Ok(Self { body, decoder, status: head.status, headers: head.headers, done: false })
     }
 
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-        count: &mut u64,
-    ) -> Poll<Result<Frame, TransportError>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>, count: &mut u64) -> Poll<Result<Frame, TransportError>> {
         if self.done {
             return Poll::Ready(Err(TransportError::Ended));
         }
@@ -229,11 +225,7 @@ impl Stream {
         })
     }
 
-    fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-        count: &mut u64,
-    ) -> Poll<Result<Frame, TransportError>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, count: &mut u64) -> Poll<Result<Frame, TransportError>> {
         for _ in 0..IDLE_PIECES {
             if let Some(frame) = self.decoder.next() {
                 return Poll::Ready(frame.map_err(TransportError::from));

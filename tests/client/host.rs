@@ -165,7 +165,8 @@ pub(crate) async fn echo_handler(mut socket: Socket, _hub: Hub) {
 /// A client that does not wait long between attempts.
 pub(crate) fn client(addr: SocketAddr) -> Builder {
     let backoff = Backoff::default().base(Duration::from_millis(5)).cap(Duration::from_millis(50));
-    Client::builder(format!("http://{addr}/live")).backoff(backoff)
+    let verdicts = std::sync::Arc::new(throughline::client::MemoryVerdicts::new());
+    Client::builder(format!("http://{addr}/live")).backoff(backoff).verdicts(verdicts)
 }
 
 /// The next message, as text.

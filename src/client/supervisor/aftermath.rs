@@ -109,7 +109,7 @@ impl ClientSupervisor {
         self.step = Step::Waiting(Box::pin(tokio::time::sleep_until(until.into())));
     }
 
-    fn give_up(&mut self, close: Close) {
+    pub(super) fn give_up(&mut self, close: Close) {
         self.report = Some(Command::Abort(close));
         self.step = Step::Over;
     }

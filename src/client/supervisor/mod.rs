@@ -5,7 +5,9 @@
 //! "Negotiation" and "Closing".
 
 mod aftermath;
+mod hope;
 mod moving;
+mod probing;
 mod racing;
 
 use std::pin::Pin;
@@ -17,17 +19,21 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::frame::{Attachment, Close, SessionId, SessionKey, TransportKind};
-use crate::session::{Config, DetachReason, Ended, Intent, Session};
+use crate::session::{Config, Departure, DetachReason, Ended, Intent, Lesson, Session};
 use crate::socket::{Command, Notice, Supervisor};
 use crate::transport::BoxError;
 
 use super::ConnectError;
 use super::backoff::{Backoff, Pauses};
 use super::dial::{DialError, Dialer, Dialled, Verdict};
+use super::learning::Learning;
 use super::plan::{Plan, SHORT_LIFE};
 use super::renewal::Renewal;
 use super::token::Freshness;
+use super::verdicts::Network;
+pub(super) use hope::Hope;
 use moving::Moving;
+use probing::Probing;
 
 /// Makes the client end of a new session.
 pub(super) fn begin(config: &Arc<Config>, now: Instant) -> Result<Session, BoxError> {
@@ -50,6 +56,9 @@ pub(super) struct Means {
     pub(super) max_attempts: Option<u32>,
     /// The least time that a transport has for itself between its opening and the next one's.
     pub(super) head_start: Duration,
+    /// How long a session may be without any progress at its begin, and whether that counts while no host is reached.
+    pub(super) hope: Hope,
+    pub(super) network: Network,
 }
 
 pub(super) struct ClientSupervisor {
@@ -59,6 +68,12 @@ pub(super) struct ClientSupervisor {
     pauses: Pauses,
     max_attempts: Option<u32>,
     head_start: Duration,
+    /// How long the last opening took.
+    opening: Duration,
+    hope: Hope,
+    network: Network,
+    learning: Learning,
+    probing: Probing,
     /// Failed ones in a row.
     attempts: u32,
     round: Round,
@@ -71,6 +86,12 @@ pub(super) struct ClientSupervisor {
     carrier: Option<Attachment>,
     /// When the next transport is dialled beside those that are not welcomed yet.
     race: Option<Pin<Box<Sleep>>>,
+    /// Dials that take so long that others were begun beside them.
+    stalled: Vec<Dialling>,
+    /// What the driver has been given and will name.
+    introducing: Option<Target>,
+    /// What the session is to know of the network.
+    lesson: Option<Lesson>,
     /// Candidates that another was quicker than.
     losers: Vec<Attachment>,
     /// A move that was asked for and has not begun.
@@ -85,22 +106,23 @@ pub(super) struct ClientSupervisor {
     gave_up: Option<ConnectError>,
 }
 
-/// What is being done for the session. At most one transport is dialled at a time; those that are open and not
-/// welcomed yet may be several.
+/// What is being done for the session. One transport is dialled, and perhaps others still that take long; those that are
+/// open and not welcomed yet may be several.
 enum Step {
     /// Nothing: what is bound carries it or will; where nothing is bound the next dial is due.
     Rest,
-    Dialling {
-        target: Target,
-        began: Instant,
-        dial: Pin<Box<dyn Future<Output = Result<Dialled, DialError>> + Send>>,
-    },
-    /// The driver has the transport; its number comes.
-    Introducing(Target),
+    Dialling(Dialling),
     /// Until it is time to dial again.
     Waiting(Pin<Box<Sleep>>),
     /// The session is over.
     Over,
+}
+
+/// A transport on its way.
+struct Dialling {
+    target: Target,
+    began: Instant,
+    dial: Pin<Box<dyn Future<Output = Result<Dialled, DialError>> + Send>>,
 }
 
 #[derive(Clone, Copy)]
@@ -116,6 +138,8 @@ struct Bound {
     target: Target,
     /// Since when it carries, or did, the session.
     opened_at: Option<Instant>,
+    /// Whether it was proved to carry both ways.
+    proved: bool,
     /// Why it failed, if the transport itself said so.
     failure: Option<DialError>,
 }
@@ -139,14 +163,19 @@ enum TokenState {
 
 impl ClientSupervisor {
     pub(super) fn new(means: Means, session: SessionId, first: First) -> Self {
-        let Means { dialer, config, plan, backoff, max_attempts, head_start } = means;
-        Self {
+        let Means { dialer, config, plan, backoff, max_attempts, head_start, hope, network } = means;
+        let mut new = Self {
             dialer: Arc::new(dialer),
             config,
             plan,
             pauses: Pauses::new(backoff),
             max_attempts,
             head_start,
+            opening: Duration::ZERO,
+            hope,
+            network,
+            learning: Learning::default(),
+            probing: Probing::default(),
             attempts: 0,
             round: Round::default(),
             session,
@@ -155,6 +184,9 @@ impl ClientSupervisor {
             bound: Vec::new(),
             carrier: None,
             race: None,
+            stalled: Vec::new(),
+            introducing: None,
+            lesson: None,
             losers: Vec::new(),
             moving: None,
             token: TokenState::Usual,
@@ -163,7 +195,9 @@ impl ClientSupervisor {
             report: None,
             first: Some(first),
             gave_up: None,
-        }
+        };
+        new.remember();
+        new
     }
 
     /// Begins to dial.
@@ -178,7 +212,9 @@ impl ClientSupervisor {
         let (dialer, session) = (Arc::clone(&self.dialer), self.session);
         tracing::debug!(%session, transport = %target.kind, "dialling");
         let dial = Box::pin(async move { dialer.dial(target.kind, session, freshness).await });
-        self.step = Step::Dialling { target, began: now(), dial };
+        self.step = Step::Dialling(Dialling { target, began: now(), dial });
+        // One that takes long to open gets company as well.
+        self.race_after(self.opening);
     }
 
     fn dial_next(&mut self) {
@@ -200,16 +236,17 @@ impl ClientSupervisor {
     ) -> Option<Command> {
         match dialled {
             Ok(Dialled { transport, auth }) => {
+                self.hope.reached = true;
+                self.opening = took;
                 self.race_after(took);
                 // What is bound goes on carrying, or is about to.
                 let intent = if self.bound.is_empty() { Intent::Attach } else { Intent::Candidate };
-                self.step = Step::Introducing(target);
+                self.introducing = Some(target);
                 Some(Command::Introduce { transport, intent, auth })
             }
             Err(error) => {
                 tracing::debug!(session = %self.session, transport = %target.kind, reason = %error.reason, "not opened");
-                self.step = Step::Rest;
-                if self.bound.is_empty() {
+                if self.bound.is_empty() && self.stalled.is_empty() && matches!(self.step, Step::Rest) {
                     self.failed(target.kind, error);
                 } else {
                     self.fell_out(target.kind);
@@ -225,9 +262,8 @@ impl ClientSupervisor {
     }
 
     fn introduced(&mut self, attachment: Attachment) {
-        if let Step::Introducing(target) = self.step {
-            self.bound.push(Bound { attachment, target, opened_at: None, failure: None });
-            self.step = Step::Rest;
+        if let Some(target) = self.introducing.take() {
+            self.bound.push(Bound { attachment, target, opened_at: None, proved: false, failure: None });
         }
     }
 
@@ -243,6 +279,8 @@ impl ClientSupervisor {
             }
         }
         self.plan.carried(kind, now);
+        self.keep_verdicts();
+        self.settle_in(kind, now);
         self.round = Round::default();
         (self.attempts, self.token, self.welcomed) = (0, TokenState::Usual, true);
         if let Some(first) = self.first.take() {
@@ -251,15 +289,18 @@ impl ClientSupervisor {
         }
     }
 
-    fn detached(&mut self, attachment: Attachment, reason: &DetachReason) {
+    fn detached(&mut self, attachment: Attachment, reason: &DetachReason, departure: Departure) {
         let Some(at) = self.bound.iter().position(|bound| bound.attachment == attachment) else { return };
         let bound = self.bound.swap_remove(at);
         if self.carrier == Some(attachment) {
             self.carrier = None;
         }
-        self.reckon(&bound, reason);
+        self.reckon(&bound, reason, departure);
+        if let Some(close) = self.despair(&bound, departure) {
+            return self.give_up(close);
+        }
         // Where another is under way, the session attaches it by itself.
-        if !self.bound.is_empty() || !matches!(self.step, Step::Rest) {
+        if !self.bound.is_empty() || !self.stalled.is_empty() || !matches!(self.step, Step::Rest) {
             if bound.opened_at.is_none() && *reason != DetachReason::Superseded {
                 self.fell_out(bound.target.kind);
             }
@@ -283,7 +324,7 @@ impl ClientSupervisor {
     }
 
     /// Learns from how long a transport carried the session, and from how it ended.
-    fn reckon(&mut self, bound: &Bound, reason: &DetachReason) {
+    fn reckon(&mut self, bound: &Bound, reason: &DetachReason, departure: Departure) {
         let Some(opened_at) = bound.opened_at else { return };
         let (kind, now) = (bound.target.kind, now());
         let life = now.saturating_duration_since(opened_at);
@@ -297,6 +338,11 @@ impl ClientSupervisor {
             DetachReason::Unproved | DetachReason::UplinkLost => self.plan.demote(kind, now),
             _ => self.plan.ended_after(kind, life, now),
         }
+        if *reason == DetachReason::Ended {
+            self.learning.ended(kind, life, departure, now);
+        }
+        self.probing.lived(life);
+        self.keep_verdicts();
         self.new_round();
     }
 }
@@ -313,8 +359,11 @@ impl Supervisor for ClientSupervisor {
                     bound.failure = Some(DialError::of(error));
                 }
             }
-            Notice::Detached { attachment, reason, .. } => self.detached(attachment, reason),
-            Notice::Proved { .. } => {}
+            Notice::Detached { attachment, reason, departure } => {
+                self.detached(attachment, reason, departure);
+            }
+            Notice::Proved { attachment, owing } => self.proved(attachment, owing),
+            Notice::NetworkChanged => self.network_changed(),
             Notice::MoveAsked(ask) => self.move_asked(ask),
             Notice::AuthAccepted { expires } => self.renewal.granted(expires),
             Notice::Auth(_) => {}
@@ -329,23 +378,34 @@ impl Supervisor for ClientSupervisor {
             if let Poll::Ready(token) = self.renewal.poll(cx, &self.dialer, self.session) {
                 return Poll::Ready(Command::RefreshAuth(token));
             }
+            if let Some(lesson) = self.lesson.take() {
+                return Poll::Ready(Command::Learn(lesson));
+            }
             if let Some(loser) = self.losers.pop() {
                 return Poll::Ready(Command::Withdraw(loser));
             }
+            if self.poll_hope(cx) {
+                continue;
+            }
+            if let Poll::Ready(command) = self.poll_stalled(cx) {
+                return Poll::Ready(command);
+            }
             self.poll_moving(cx);
+            self.poll_probing(cx);
             self.poll_race(cx);
             match &mut self.step {
-                Step::Rest if self.bound.is_empty() => self.dial_next(),
-                Step::Rest | Step::Introducing(_) | Step::Over => return Poll::Pending,
+                Step::Rest if self.bound.is_empty() && self.stalled.is_empty() => self.dial_next(),
+                Step::Rest | Step::Over => return Poll::Pending,
                 Step::Waiting(sleep) => {
                     ready!(sleep.as_mut().poll(cx));
                     let reason = Arc::clone(&self.reason);
                     self.step = Step::Rest;
                     self.report = Some(Command::Waiting { reason, retry_at: None });
                 }
-                Step::Dialling { target, began, dial } => {
+                Step::Dialling(Dialling { target, began, dial }) => {
                     let (target, began) = (*target, *began);
                     let dialled = ready!(dial.as_mut().poll(cx));
+                    self.step = Step::Rest;
                     let took = now().saturating_duration_since(began);
                     if let Some(command) = self.dialled(target, took, dialled) {
                         return Poll::Ready(command);
@@ -358,12 +418,14 @@ impl Supervisor for ClientSupervisor {
     fn ended(&mut self, ended: &Ended, now: Instant) -> Option<Session> {
         // The numbers of the next session's attachments begin anew.
         self.losers.clear();
-        self.race = None;
+        self.stalled.clear();
+        (self.race, self.introducing) = (None, None);
         let session = self.renew(ended, now);
         if session.is_none() {
             self.step = Step::Over;
             self.renewal = Renewal::default();
             self.moving = None;
+            self.probing = Probing::default();
             self.bound.clear();
             if let Some(first) = self.first.take() {
                 let error = self.gave_up.take().unwrap_or_else(|| ConnectError::Refused(ended.close.clone()));

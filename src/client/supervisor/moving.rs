@@ -86,7 +86,7 @@ pub(super) mod tests {
     use std::sync::atomic::AtomicBool;
     use std::task::Waker;
 
-    use super::super::{Bound, Means, Step};
+    use super::super::{Bound, Hope, Means, Step};
     use super::*;
     use crate::client::Backoff;
     use crate::client::connect::Connector;
@@ -94,6 +94,7 @@ pub(super) mod tests {
     use crate::client::plan::Plan;
     use crate::client::proxy::Proxies;
     use crate::client::tls::Roots;
+    use crate::client::verdicts::Network;
     use crate::frame::{Encoding, Limits, SessionId};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -128,6 +129,8 @@ pub(super) mod tests {
             backoff: Backoff::default(),
             max_attempts: None,
             head_start: Duration::from_millis(250),
+            hope: Hope::new(Some(10 * SECOND), true),
+            network: Network::default(),
         };
         let first = tokio::sync::oneshot::channel().0;
         ClientSupervisor::new(means, SessionId::from_bytes([1; 16]), first)
@@ -142,7 +145,8 @@ pub(super) mod tests {
 
     fn carry(supervisor: &mut ClientSupervisor, attachment: Attachment) {
         let target = Target { kind: TransportKind::WebSocket, wished: false };
-        supervisor.bound = vec![Bound { attachment, target, opened_at: Some(now()), failure: None }];
+        supervisor.bound =
+            vec![Bound { attachment, target, opened_at: Some(now()), proved: true, failure: None }];
         supervisor.carrier = Some(attachment);
     }
 
@@ -155,7 +159,7 @@ pub(super) mod tests {
         tokio::time::advance(after).await;
         supervisor.poll_moving(&mut Context::from_waker(Waker::noop()));
         match &supervisor.step {
-            Step::Dialling { target, .. } => Some(target.kind),
+            Step::Dialling(dialling) => Some(dialling.target.kind),
             _ => None,
         }
     }

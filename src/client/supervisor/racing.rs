@@ -3,12 +3,14 @@
 //! It implements `docs/PROTOCOL.md`, "Starting": the first `hello` attaches, the others are candidates of the same session.
 
 use std::future::Future as _;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::frame::{Attachment, TransportKind};
 
-use super::{ClientSupervisor, Step, Target, now};
+use crate::socket::Command;
+
+use super::{ClientSupervisor, Dialling, Step, Target, now};
 
 impl ClientSupervisor {
     /// Sets the time of the next one beside a transport that took so long to open.
@@ -26,7 +28,9 @@ impl ClientSupervisor {
 
     /// Dials the next beside those that are not welcomed, when it is time.
     pub(super) fn poll_race(&mut self, cx: &mut Context<'_>) {
-        if self.bound.is_empty() || self.carrier.is_some() || !matches!(self.step, Step::Rest) {
+        let dials = matches!(self.step, Step::Rest | Step::Dialling(_));
+        let alone = self.bound.is_empty() && self.stalled.is_empty() && matches!(self.step, Step::Rest);
+        if alone || self.carrier.is_some() || !dials {
             return;
         }
         let Some(race) = &mut self.race else { return };
@@ -34,10 +38,33 @@ impl ClientSupervisor {
             return;
         }
         self.race = None;
-        let under_way: Vec<_> = self.bound.iter().map(|bound| bound.target.kind).collect();
-        if let Some(kind) = self.plan.next_beside(&under_way, now()) {
-            self.dial(Target { kind, wished: false });
+        let mut under_way: Vec<_> = self.bound.iter().map(|bound| bound.target.kind).collect();
+        under_way.extend(self.stalled.iter().map(|dialling| dialling.target.kind));
+        if let Step::Dialling(dialling) = &self.step {
+            under_way.push(dialling.target.kind);
         }
+        let Some(kind) = self.plan.next_beside(&under_way, now()) else { return };
+        if let Step::Dialling(dialling) = std::mem::replace(&mut self.step, Step::Rest) {
+            self.stalled.push(dialling);
+        }
+        self.dial(Target { kind, wished: false });
+    }
+
+    /// Goes on with the dials that take long.
+    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
+        let mut at = 0;
+        while let Some(stalled) = self.stalled.get_mut(at) {
+            let Poll::Ready(dialled) = stalled.dial.as_mut().poll(cx) else {
+                at += 1;
+                continue;
+            };
+            let Dialling { target, began, .. } = self.stalled.swap_remove(at);
+            let took = now().saturating_duration_since(began);
+            if let Some(command) = self.dialled(target, took, dialled) {
+                return Poll::Ready(command);
+            }
+        }
+        Poll::Pending
     }
 
     /// Notes that one of several under way has failed: the next need not wait.
@@ -54,8 +81,11 @@ impl ClientSupervisor {
         self.race = None;
         let above = self.bound.iter().filter(|bound| bound.attachment > winner && !bound.target.wished);
         self.losers = above.map(|bound| bound.attachment).collect();
-        if self.carrier.is_none() && matches!(&self.step, Step::Dialling { target, .. } if !target.wished) {
-            self.step = Step::Rest;
+        if self.carrier.is_none() {
+            self.stalled.clear();
+            if matches!(&self.step, Step::Dialling(dialling) if !dialling.target.wished) {
+                self.step = Step::Rest;
+            }
         }
     }
 }
@@ -72,7 +102,7 @@ mod tests {
 
     fn bind(supervisor: &mut ClientSupervisor, attachment: Attachment, kind: TransportKind) {
         let target = Target { kind, wished: false };
-        supervisor.bound.push(Bound { attachment, target, opened_at: None, failure: None });
+        supervisor.bound.push(Bound { attachment, target, opened_at: None, proved: false, failure: None });
     }
 
     /// What is dialled after a time, if anything is.
@@ -80,7 +110,7 @@ mod tests {
         tokio::time::advance(after).await;
         supervisor.poll_race(&mut Context::from_waker(Waker::noop()));
         match &supervisor.step {
-            Step::Dialling { target, .. } => Some(target.kind),
+            Step::Dialling(dialling) => Some(dialling.target.kind),
             _ => None,
         }
     }

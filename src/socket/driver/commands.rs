@@ -54,6 +54,11 @@ impl Driver {
                 Role::Client => self.supervisor.notice(Notice::MoveAsked(ask)),
             },
             Command::Withdraw(attachment) => self.session.withdraw(now, attachment),
+            Command::Learn(lesson) => self.session.learn(lesson),
+            Command::NetworkChanged => {
+                self.session.check_path(now);
+                self.supervisor.notice(Notice::NetworkChanged);
+            }
             Command::Cut => {
                 for attachment in self.carriers.cut() {
                     self.session.handle_detach(now, attachment);

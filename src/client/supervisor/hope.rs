@@ -1,0 +1,120 @@
+//! When a client gives a session up because nothing passes.
+//!
+//! It implements what `docs/PROTOCOL.md`, "Starting", says of progress.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use crate::client::ConnectError;
+use crate::frame::{Attachment, Close, CloseCode};
+use crate::session::Departure;
+
+use super::{Bound, ClientSupervisor, Step, now};
+
+/// After so many carriers in a row without progress, over at least so long, a session is given up.
+const FRUITLESS: u32 = 8;
+const FRUITLESS_FOR: Duration = Duration::from_secs(30);
+
+/// How long a session may be without progress.
+#[derive(Debug)]
+pub(in crate::client) struct Hope {
+    /// From the begin to the first progress; none: for ever.
+    within: Option<Duration>,
+    /// Whether the time counts while no host is reached at all.
+    everywhere: bool,
+    due: Option<Pin<Box<Sleep>>>,
+    /// The time is over, and a proved path carries the session: as long as it does.
+    overdue: bool,
+    /// Whether a host was ever reached.
+    pub(super) reached: bool,
+    /// Whether there ever was progress.
+    progressed: bool,
+    /// Carriers in a row that ended without progress although messages waited, and since when.
+    fruitless: u32,
+    since: Option<Instant>,
+}
+
+impl Hope {
+    pub(in crate::client) fn new(within: Option<Duration>, everywhere: bool) -> Self {
+        Self {
+            within,
+            everywhere,
+            due: None,
+            overdue: false,
+            reached: false,
+            progressed: false,
+            fruitless: 0,
+            since: None,
+        }
+    }
+
+    fn progress(&mut self) {
+        (self.progressed, self.due, self.overdue) = (true, None, false);
+    }
+}
+
+impl ClientSupervisor {
+    /// What carries the session was proved.
+    pub(super) fn proved(&mut self, attachment: Attachment, owing: bool) {
+        if let Some(bound) = self.bound.iter_mut().find(|bound| bound.attachment == attachment) {
+            bound.proved = true;
+        }
+        if !owing {
+            self.hope.progress();
+        }
+    }
+
+    /// Gives the session up when its time to get anywhere is over. Says whether it did.
+    pub(super) fn poll_hope(&mut self, cx: &mut Context<'_>) -> bool {
+        let hope = &mut self.hope;
+        let (Some(within), false) = (hope.within, hope.progressed || hope.overdue) else { return false };
+        if matches!(self.step, Step::Over) {
+            return false;
+        }
+        let due = hope.due.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
+        if due.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        hope.due = None;
+        if !hope.everywhere && !hope.reached {
+            // Offline: the time begins anew.
+            return true;
+        }
+        if self.bound.iter().any(|bound| bound.proved) {
+            self.hope.overdue = true;
+            return false;
+        }
+        let close = self.nothing_passes();
+        self.give_up(close);
+        true
+    }
+
+    /// Counts what a transport that was given up did for the session. Says how to end it, if all hope is gone.
+    pub(super) fn despair(&mut self, bound: &Bound, departure: Departure) -> Option<Close> {
+        let hope = &mut self.hope;
+        if departure.progressed || (bound.proved && !departure.owing) {
+            hope.progress();
+            (hope.fruitless, hope.since) = (0, None);
+            return None;
+        }
+        if bound.opened_at.is_some() && departure.owing {
+            hope.fruitless = hope.fruitless.saturating_add(1);
+        }
+        let since = *hope.since.get_or_insert_with(now);
+        let long = now().saturating_duration_since(since) >= FRUITLESS_FOR;
+        let lost = hope.within.is_some() && hope.fruitless >= FRUITLESS && long;
+        (lost || (hope.overdue && self.bound.is_empty())).then(|| self.nothing_passes())
+    }
+
+    fn nothing_passes(&mut self) -> Close {
+        let (attempts, reason) = (self.attempts.max(1), Arc::clone(&self.reason));
+        let close = Close::new(CloseCode::TimedOut, format!("nothing passes here: {reason}"));
+        self.gave_up = Some(ConnectError::Unreachable { attempts, reason });
+        close
+    }
+}
