@@ -281,7 +281,7 @@ impl Builder {
         let (tell, first) = oneshot::channel();
         let supervisor = ClientSupervisor::new(means, session.id(), tell);
         let launched = Launch { session, principal: None, patience: self.send_patience };
-        let (shared, driver) = launch(launched, |_| Box::new(supervisor));
+        let (shared, driver) = launch(launched, |shared| Box::new(supervisor.note_in(shared)));
         let socket = shared.socket();
         // Owned by the socket: it ends when that is closed or dropped.
         let _task = runtime.spawn(driver);

@@ -71,6 +71,15 @@ pub struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        request: &'a Presented,
+        session: SessionId,
+        auth: Option<&'a Json>,
+        principal: Option<&'a Principal>,
+    ) -> Self {
+        Self { request, session, auth, principal }
+    }
+
     /// The method of the request that brought the `hello`; of a fresh token, `GET`.
     pub fn method(&self) -> &'a Method {
         &self.request.method
@@ -101,7 +110,7 @@ impl<'a> Attempt<'a> {
         self.session
     }
 
-    /// Of a fresh token: whose session it is.
+    /// Of a fresh token: whose session it is. For a policy: who the authenticator says this is.
     pub fn principal(&self) -> Option<&'a Principal> {
         self.principal
     }

@@ -9,7 +9,8 @@ use crate::hub::Hub;
 use crate::session::{Config, InvalidConfig, Receipts};
 use crate::socket::Socket;
 
-use super::auth::Authenticator;
+use super::auth::{Attempt, Authenticator};
+use super::policy::{Offer, Policy};
 use super::registry::Bounds;
 use super::tasks::Tasks;
 use super::{Server, origin};
@@ -37,6 +38,7 @@ pub struct Builder {
     plain_events: bool,
     browser_client: bool,
     authenticator: Option<Arc<dyn Authenticator>>,
+    policy: Option<Policy>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -64,6 +66,7 @@ impl Default for Builder {
             plain_events: true,
             browser_client: true,
             authenticator: None,
+            policy: None,
         }
     }
 }
@@ -241,6 +244,27 @@ impl Builder {
         self
     }
 
+    /// Says which transports a client is offered, by what its request and its token show. It is asked at every `hello`,
+    /// behind the authenticator, so that the answer may change while a session lives; it must not block. Default: every
+    /// client is offered the same.
+    ///
+    /// ```
+    /// use throughline::TransportKind;
+    /// use throughline::server::{Attempt, Offer, Server};
+    ///
+    /// let builder = Server::builder().policy(|attempt: &Attempt<'_>| {
+    ///     if attempt.headers().contains_key("x-legacy-gateway") {
+    ///         return Offer::usual().forbid(TransportKind::WebSocket).because("the gateway cuts WebSockets");
+    ///     }
+    ///     Offer::usual()
+    /// });
+    /// # let _ = builder;
+    /// ```
+    pub fn policy(mut self, policy: impl Fn(&Attempt<'_>) -> Offer + Send + Sync + 'static) -> Self {
+        self.policy = Some(Arc::new(policy));
+        self
+    }
+
     /// The rooms that handlers are given, to share them with other servers of this process. Default: its own.
     pub fn hub(mut self, hub: Hub) -> Self {
         self.hub = hub;
@@ -286,6 +310,7 @@ impl Builder {
             plain_events: self.plain_events,
             browser_client: self.browser_client,
             authenticator: self.authenticator,
+            policy: self.policy,
         };
         let start = Box::new(move |tasks: &Tasks, socket, hub| tasks.spawn(handler(socket, hub)));
         Ok(Server::new(settings, bounds, self.hub, start))
@@ -330,6 +355,7 @@ pub(super) struct Settings {
     pub(super) plain_events: bool,
     pub(super) browser_client: bool,
     pub(super) authenticator: Option<Arc<dyn Authenticator>>,
+    pub(super) policy: Option<Policy>,
 }
 
 #[cfg(test)]

@@ -128,15 +128,21 @@ impl Inner {
             self.check_draining()?;
             visitor.check(hello.session)?;
             self.check_offered(hello.transport)?;
-            self.authenticate(&visitor.presented, hello.session, hello.auth.as_ref()).await
+            let grant = self.authenticate(&visitor.presented, hello.session, hello.auth.as_ref()).await?;
+            let (principal, expires) = grant.into_parts();
+            let offer = match sort {
+                Sort::Full => self.offer(visitor, &hello, principal.as_ref())?,
+                Sort::Plain | Sort::Events => None,
+            };
+            Ok((principal, expires, offer))
         };
-        let (principal, expires) = match judged.await {
-            Ok(grant) => grant.into_parts(),
+        let (principal, expires, offer) = match judged.await {
+            Ok(granted) => granted,
             Err(close) => return Err(Refused { close, transport: Some(transport) }),
         };
         let (id, key, epoch) = (hello.session, hello.key.clone(), hello.epoch);
         let claim = Claim { id, key: &key, epoch };
-        let mut command = Command::Hello { hello, transport, behind, expires };
+        let mut command = Command::Hello { hello, transport, behind, expires, offer };
         // A session that ends between being found and being told is looked up once more.
         for _ in 0..2 {
             let make = |epoch| self.make(sort, id, epoch, principal.clone());

@@ -17,6 +17,7 @@ mod exchange;
 mod layer;
 mod opening;
 mod origin;
+mod policy;
 mod random;
 mod registry;
 mod route;
@@ -43,6 +44,7 @@ pub use answer::AnswerBody;
 pub use auth::{Attempt, Authenticator, Denied, Grant};
 pub use builder::{Builder, ServeError};
 pub use layer::{Layer, Layered};
+pub use policy::Offer;
 pub use service::{Answering, Service};
 
 /// What runs for each session.
@@ -81,6 +83,7 @@ struct Inner {
     hub: Hub,
     registry: Registry,
     tasks: Tasks,
+    offers: policy::Offers,
     /// Transports that have not yet come to a session.
     unattached: Arc<Semaphore>,
     /// Set when no more is let in: what the sessions are closed with.
@@ -114,6 +117,7 @@ impl Server {
             hub,
             registry: Registry::new(bounds),
             tasks: Tasks::default(),
+            offers: policy::Offers::default(),
             unattached,
             draining: OnceLock::new(),
             cut: OnceLock::new(),

@@ -222,9 +222,10 @@ impl Service {
         let named = route::parameters(&parts.uri).find(|(name, _)| *name == "session");
         let session = named.map(|(_, id)| id.parse()).transpose();
         let session = session.map_err(|_| broken("the query names no session"))?;
-        let presented = match self.server.settings.authenticator {
-            Some(_) => Presented::new(parts, from.vouches()),
-            None => Presented::default(),
+        let settings = &self.server.settings;
+        let presented = match settings.authenticator.is_some() || settings.policy.is_some() {
+            true => Presented::new(parts, from.vouches()),
+            false => Presented::default(),
         };
         Ok(Visitor { presented, session })
     }

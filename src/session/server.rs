@@ -187,6 +187,14 @@ impl Session {
         }
     }
 
+    /// Offers this client other transports than before, best first: those that a configuration names which is the same
+    /// otherwise. The next `welcome` says so.
+    pub fn offer(&mut self, config: Arc<Config>) {
+        if self.role() == Role::Server {
+            self.config = config;
+        }
+    }
+
     pub(super) fn granted_until(&self) -> Option<Moment> {
         self.grant.as_ref().and_then(|grant| grant.until)
     }

@@ -7,6 +7,7 @@
 mod carriers;
 mod driver;
 mod error;
+mod history;
 #[cfg(all(test, throughline_loom))]
 mod interleavings;
 mod sender;
@@ -29,6 +30,7 @@ use crate::session::EndedBy;
 use shared::{Incoming, Inner};
 
 pub use error::{AckError, RecvError, RequestError, SendError};
+pub use history::{Ending, Passage, Traffic};
 pub use sender::Sender;
 pub use shared::Principal;
 pub use state::{State, StateWatch};
@@ -85,6 +87,12 @@ impl Socket {
     /// Whether something carries the session now.
     pub fn state(&self) -> State {
         self.sender.state()
+    }
+
+    /// Which transports carried the session, or were tried in vain, when, and why each ended; see
+    /// [`Sender::transport_history`].
+    pub fn transport_history(&self) -> Vec<Passage> {
+        self.sender.transport_history()
     }
 
     /// Watches the state.

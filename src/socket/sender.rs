@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::frame::{Body, Close, CloseCode, Message, MessageKind, SessionId};
 
+use super::history::Passage;
 use super::shared::Outgoing;
 use super::waiters::Waiter;
 use super::{AckError, Command, Principal, RequestError, SendError, Shared, State, StateWatch};
@@ -35,6 +36,14 @@ impl Sender {
     /// Whether something carries the session now.
     pub fn state(&self) -> State {
         self.shared.lock().state.clone()
+    }
+
+    /// Which transports carried the session, or (on a client) were tried in vain, when, and why each ended: the answer to
+    /// "why is this user on long-polling?". Oldest first, the newest 32; what carries the session now stands last.
+    ///
+    /// A client that begins a new session in place of a lost one goes on with the same history.
+    pub fn transport_history(&self) -> Vec<Passage> {
+        self.shared.history()
     }
 
     /// Watches the state.

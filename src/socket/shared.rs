@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError};
 #[cfg(not(all(test, throughline_loom)))]
 use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
+use std::time::Instant;
 
 #[cfg(all(test, throughline_loom))]
 use loom::sync::{Mutex, MutexGuard};
@@ -18,11 +19,12 @@ use tokio::sync::oneshot;
 
 use crate::frame::{
     Ack, Attachment, Body, Close, DecodeError, Frame, Hello, Json, Message, MessageKind, Move,
-    Poll as PollFrame, Seq, SessionId, Window,
+    Poll as PollFrame, Seq, SessionId, TransportKind, Window,
 };
-use crate::session::{Ended, Intent, Lesson, Receipts, SendError, Session, Undelivered};
+use crate::session::{Config, Ended, Intent, Lesson, Receipts, SendError, Session, Undelivered};
 use crate::transport::Transport;
 
+use super::history::{History, Passage};
 use super::state::State;
 use super::waiters::Waiter;
 
@@ -63,6 +65,8 @@ pub(crate) enum Command {
         behind: Vec<Frame>,
         /// For how long the authenticator's word holds.
         expires: Option<std::time::Duration>,
+        /// The settings with what this client is offered, if that is not the same for all.
+        offer: Option<Arc<Config>>,
     },
     /// Server: a stream for a peer that gives no receipts and has seen all up to `received`.
     Return { received: Seq, begin: BeginStream, expires: Option<std::time::Duration> },
@@ -195,6 +199,7 @@ pub(super) struct Inner {
     pub(super) ended: Option<Box<Ended>>,
     /// The driver is gone.
     pub(super) finished: bool,
+    pub(super) history: History,
 }
 
 /// What a socket's handles and its driver share.
@@ -237,6 +242,7 @@ impl Shared {
             state_wakers: Wakers::default(),
             ended: None,
             finished: false,
+            history: History::default(),
         };
         let bound = match config.receipts {
             Receipts::Given => config.send_buffer,
@@ -324,6 +330,21 @@ impl Shared {
             State::Closed { close } => Some(close.clone()),
             _ => None,
         }
+    }
+
+    /// Which transports carried the session, and why they ended.
+    pub(super) fn history(&self) -> Vec<Passage> {
+        let inner = self.lock();
+        let transport = match inner.state {
+            State::Connected { transport } => Some(transport),
+            _ => None,
+        };
+        inner.history.all(transport)
+    }
+
+    /// Client: a transport was tried in vain.
+    pub(crate) fn note_failure(&self, transport: TransportKind, now: Instant, code: &str, text: &str) {
+        self.lock().history.fail(transport, now, code, text);
     }
 
     /// Whether the driver is gone.

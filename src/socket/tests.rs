@@ -98,7 +98,8 @@ impl Ends {
         self.client_link.deposit(introduce).unwrap();
         let hello = first_frame(&mut far).await;
         let Frame::Hello(hello) = hello else { panic!("expected hello, got {hello:?}") };
-        let command = Command::Hello { hello, transport: Box::new(far), behind: Vec::new(), expires: None };
+        let (behind, transport) = (Vec::new(), Box::new(far));
+        let command = Command::Hello { hello, transport, behind, expires: None, offer: None };
         self.server_link.deposit(command).unwrap();
     }
 
@@ -176,6 +177,27 @@ async fn a_candidate_takes_over_while_messages_flow() {
     ends.server.send("on the new path").await.unwrap();
     assert_eq!(text(&mut ends.client).await, "on the new path");
     assert_eq!(ends.at_client.attached().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_ends_tell_what_carried_the_session() {
+    let mut ends = ends();
+    ends.dial(TransportKind::WebSocket, Intent::Attach).await;
+    ends.client.send("up").await.unwrap();
+    assert_eq!(text(&mut ends.server).await, "up");
+    ends.dial(TransportKind::Sse, Intent::Candidate).await;
+    ends.connected(TransportKind::Sse).await;
+    for socket in [&ends.client, &ends.server] {
+        let [old, new] = &socket.transport_history()[..] else { panic!("two transports") };
+        assert_eq!(old.ended.as_ref().map(|end| &*end.code), Some("superseded"));
+        assert_eq!((old.transport, new.transport), (TransportKind::WebSocket, TransportKind::Sse));
+        assert_eq!(old.sent.messages + old.received.messages, 1);
+        assert_eq!(new.ended, None);
+    }
+    ends.client.close(CloseCode::Normal, "enough");
+    ends.client.closed().await;
+    let last = ends.client.transport_history().pop().and_then(|last| last.ended);
+    assert_eq!(last.map(|end| end.code.to_string()), Some("normal".into()));
 }
 
 #[tokio::test(start_paused = true)]

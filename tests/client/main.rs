@@ -4,6 +4,7 @@
 
 mod host;
 mod moving;
+mod negotiation;
 mod network;
 #[path = "../support/serving.rs"]
 mod serving;

@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 
 use crate::frame::{Attachment, Close, SessionId, SessionKey, TransportKind};
 use crate::session::{Config, Departure, DetachReason, Ended, Intent, Lesson, Session};
-use crate::socket::{Command, Notice, Supervisor};
+use crate::socket::{Command, Notice, Shared, Supervisor};
 use crate::transport::BoxError;
 
 use super::ConnectError;
@@ -104,6 +104,8 @@ pub(super) struct ClientSupervisor {
     report: Option<Command>,
     first: Option<First>,
     gave_up: Option<ConnectError>,
+    /// Where failures are noted for the application.
+    shared: Option<Arc<Shared>>,
 }
 
 /// What is being done for the session. One transport is dialled, and perhaps others still that take long; those that are
@@ -195,9 +197,21 @@ impl ClientSupervisor {
             report: None,
             first: Some(first),
             gave_up: None,
+            shared: None,
         };
         new.remember();
         new
+    }
+
+    /// Has failures noted in the history of a socket.
+    pub(super) fn note_in(mut self, shared: &Arc<Shared>) -> Self {
+        self.shared = Some(Arc::clone(shared));
+        self
+    }
+
+    /// Notes that a transport was tried in vain.
+    fn note_failure(&self, kind: TransportKind, code: &str, text: &str) {
+        self.shared.iter().for_each(|shared| shared.note_failure(kind, now(), code, text));
     }
 
     /// Begins to dial.
@@ -246,6 +260,7 @@ impl ClientSupervisor {
             }
             Err(error) => {
                 tracing::debug!(session = %self.session, transport = %target.kind, reason = %error.reason, "not opened");
+                self.note_failure(target.kind, "failed", &error.reason);
                 if self.bound.is_empty() && self.stalled.is_empty() && matches!(self.step, Step::Rest) {
                     self.failed(target.kind, error);
                 } else {
@@ -294,6 +309,14 @@ impl ClientSupervisor {
         let bound = self.bound.swap_remove(at);
         if self.carrier == Some(attachment) {
             self.carrier = None;
+        }
+        if bound.opened_at.is_none() && *reason != DetachReason::Superseded {
+            let failure = bound.failure.as_ref().map(|failure| Arc::clone(&failure.reason));
+            self.note_failure(
+                bound.target.kind,
+                reason.code(),
+                &failure.unwrap_or_else(|| reason.to_string().into()),
+            );
         }
         self.reckon(&bound, reason, departure);
         if let Some(close) = self.despair(&bound, departure) {

@@ -13,8 +13,9 @@ use super::{Driver, State};
 impl Driver {
     pub(super) fn obey(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Hello { hello, transport, behind, expires } => {
+            Command::Hello { hello, transport, behind, expires, offer } => {
                 if self.greet(now, &hello, transport, behind) {
+                    offer.into_iter().for_each(|config| self.session.offer(config));
                     self.session.grant(now, expires);
                 }
             }

@@ -19,7 +19,9 @@ impl Driver {
         std::mem::swap(&mut self.outgoing, &mut inner.outgoing);
         // Counted as held until `publish` counts anew.
         inner.held.0 += self.outgoing.len();
-        inner.held.1 = inner.held.1.saturating_add(std::mem::take(&mut inner.queued_bytes));
+        let bytes = std::mem::take(&mut inner.queued_bytes);
+        inner.held.1 = inner.held.1.saturating_add(bytes);
+        inner.history.counts.count_sent(self.outgoing.len(), bytes);
         let close = if self.session.is_open() { inner.close.clone() } else { None };
         drop(inner);
         if self.outgoing.capacity() > 0 {
@@ -83,6 +85,11 @@ impl Driver {
             }
             self.incoming.clear();
         } else if !self.incoming.is_empty() {
+            for incoming in &self.incoming {
+                if let Incoming::Message(message) = incoming {
+                    inner.history.counts.count_received(message.body.len());
+                }
+            }
             if inner.incoming.is_empty() {
                 std::mem::swap(&mut inner.incoming, &mut self.incoming);
             } else {

@@ -239,11 +239,13 @@ impl Driver {
                     self.state = State::Connected { transport };
                     let (session, role) = (self.session.id(), self.session.role().as_str());
                     tracing::debug!(%session, %transport, role, %attachment, resumed, "attached");
+                    self.shared.lock().history.begin(attachment, transport, now);
                     let offered = self.session.offered();
                     self.supervisor.notice(Notice::Attached { attachment, transport, resumed, offered });
                 }
                 Event::Detached { attachment, reason, close, departure } => {
                     tracing::debug!(session = %self.session.id(), %attachment, ?reason, "detached");
+                    self.note_end(Some(attachment), now, reason.code(), &reason);
                     self.carriers.leave(attachment, close, now);
                     let adrift = self.session.attachment().is_none() && !self.session.is_moving();
                     if adrift && matches!(self.state, State::Connected { .. }) {
@@ -253,6 +255,9 @@ impl Driver {
                     self.supervisor.notice(Notice::Detached { attachment, reason: &reason, departure });
                 }
                 Event::Proved { attachment } => {
+                    if let State::Connected { transport } = self.state {
+                        self.shared.lock().history.prove(attachment, transport, now);
+                    }
                     let owing = self.session.held().0 > 0;
                     tracing::debug!(session = %self.session.id(), %attachment, "proved");
                     self.supervisor.notice(Notice::Proved { attachment, owing });
@@ -269,7 +274,21 @@ impl Driver {
         }
     }
 
+    /// Notes in the history that a transport carries the session no more, if it did.
+    fn note_end(
+        &self,
+        attachment: Option<Attachment>,
+        now: Instant,
+        code: &str,
+        text: &dyn std::fmt::Display,
+    ) {
+        if let State::Connected { transport } = self.state {
+            self.shared.lock().history.end(attachment, transport, now, code, &text.to_string());
+        }
+    }
+
     fn end(&mut self, now: Instant, mut ended: Ended) {
+        self.note_end(None, now, ended.close.code.as_str(), &ended.close);
         tracing::debug!(session = %self.session.id(), close = %ended.close, by = ?ended.by, "ended");
         self.waiters.settle(self.session.acked_ticket());
         let Some(next) = self.supervisor.ended(&ended, now) else {
@@ -345,5 +364,14 @@ impl Driver {
             return false;
         }
         self.said_close || self.linger_until().is_none_or(|until| until <= now)
+    }
+}
+
+#[cfg(test)]
+mod size {
+    #[test]
+    fn a_driver_fits_the_class_of_its_task() {
+        let size = size_of::<super::Driver>();
+        assert!(size <= 792, "{size} bytes: its task would take the next class of the allocator");
     }
 }
