@@ -28,6 +28,7 @@ fn fate(rule: Rule, request: &Head) -> Option<Fate> {
         Rule::Refuse { status } => Some(Fate::Answer(status)),
         Rule::RefuseUpgrade { status } if request.is_upgrade() => Some(Fate::Answer(status)),
         Rule::StripUpgrade if request.is_upgrade() => Some(Fate::Strip),
+        Rule::SwallowUpgrade if request.is_upgrade() => Some(Fate::Swallow),
         Rule::SwallowPost if request.is_post() => Some(Fate::Swallow),
         Rule::ReplayRequest if request.is_post() => Some(Fate::Replay),
         _ => None,

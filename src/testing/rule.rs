@@ -24,6 +24,8 @@ pub enum Rule {
         /// 400 to 599; whatever else is given goes out as it is.
         status: u16,
     },
+    /// Upgrade: taken, not passed on, and never answered.
+    SwallowUpgrade,
     /// Upgrade: passed on without its headers, so that the server sees a plain GET.
     StripUpgrade,
     /// Upgrade: the server's 101 passes, and nothing behind it, either way.
