@@ -143,6 +143,7 @@ for target in $targets; do
 done
 step "simulation: $seeds schedules" simulation
 step "interleavings of the hand-over to a driver" interleavings
+step "faults for 20 s" cargo run --quiet --features "$features" --example faults -- --seconds 20 --sessions 20
 step "tests" tests
 step "middleboxes: nginx, HAProxy and Squid" boxes
 step "middleboxes: each transport behind each of them" middleboxes

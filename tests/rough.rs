@@ -26,7 +26,7 @@ use throughline::testing::{Direction, Rough, Rule};
 use throughline::{CloseCode, ConnectError};
 use tokio::task::JoinSet;
 
-use pair::{House, Lane, Setup, connected, recv_all, send_all, small};
+use pair::{House, Lane, Setup, body, connected, recv_all, send_all, small};
 use support::within;
 
 /// How many messages go each way in a round.
@@ -141,7 +141,7 @@ impl Run {
         let began = Instant::now();
         let client = setup.client(network.url("/live")).max_attempts(2);
         match client.connect().await {
-            Err(ConnectError::Unreachable { attempts: 2, reason }) => {
+            Err(ConnectError::Unreachable { attempts: 1..=2, reason }) => {
                 format!("nothing, after {} ms: {reason}", began.elapsed().as_millis())
             }
             other => panic!("{self}: {other:?}"),
@@ -187,6 +187,7 @@ async fn where_upgrades_fail_the_rest_passes() {
         case(&[(1, REFUSED)], HTTP),
         case(&[(1, Rule::RefuseUpgrade { status: 502 })], HTTP),
         case(&[(1, Rule::StripUpgrade)], HTTP),
+        case(&[(1, Rule::SwallowUpgrade)], HTTP),
     ])
     .await;
 }
@@ -329,5 +330,174 @@ async fn what_opens_and_is_silent_gets_company_and_the_first_welcome_wins() {
         };
         within(PATIENCE, &format!("{rules:?}"), through).await;
         assert_eq!(house.runs(), 1, "{rules:?}: the handler ran once");
+    }
+}
+
+/// Each connection dies before what waits is through, and the next one too: by small steps it gets there.
+#[tokio::test]
+async fn where_every_connection_is_cut_after_4_kb_what_waits_gets_through() {
+    let by_bytes = |direction| Rule::CutAfterBytes { direction, bytes: 4_001 };
+    for (transports, rule) in [
+        (vec![WebSocket], by_bytes(Direction::Up)),
+        (vec![WebSocket], by_bytes(Direction::Down)),
+        (vec![Sse], by_bytes(Direction::Down)),
+        (ALL.to_vec(), by_bytes(Direction::Up)),
+        (ALL.to_vec(), by_bytes(Direction::Down)),
+    ] {
+        let name = format!("{rule:?} by {transports:?}");
+        let run = Run { case: case(&[(1, rule)], ALL), transports };
+        let setup = run.setup();
+        let mut house = House::new(setup.server.clone()).await;
+        let network = run.network(&house).await;
+        let mut client = setup.client(network.url("/live")).start().unwrap();
+        let sized = |number| body(number, 200, number % 2 == 1);
+        let through = async {
+            // All of it waits for the first connection.
+            send_all(&client.sender(), (0..100).map(sized)).await;
+            let mut server = house.socket().await;
+            send_all(&server.sender(), (0..100).map(sized)).await;
+            tokio::join!(
+                recv_all("server", &mut server, (0..100).map(sized)),
+                recv_all("client", &mut client, (0..100).map(sized)),
+            );
+        };
+        within(PATIENCE, &name, through).await;
+        assert_eq!(house.runs(), 1, "{name}: the handler ran once");
+    }
+}
+
+/// What opens, is welcomed, and then carries nothing down is no session: one typed error, in its time.
+#[tokio::test]
+async fn where_only_the_welcome_passes_a_session_ends_with_one_typed_error() {
+    let held = Rule::HoldBody { bytes: Some(300), head: false };
+    let run = Run { case: case(&[(1, held)], NONE), transports: vec![Sse] };
+    let mut setup = run.setup();
+    setup.client.prove_within = 300 * MS;
+    let house = House::new(setup.server.clone()).await;
+    let network = run.network(&house).await;
+    let client = setup.client(network.url("/live")).give_up_after(2000 * MS);
+    let mut client = within(10, "the welcome passes", client.connect()).await.unwrap();
+    client.send(small(0)).await.unwrap();
+    let end = within(PATIENCE, "the session ends", client.recv()).await.expect_err("nothing can come");
+    assert_eq!(end.close().code, CloseCode::TimedOut, "{end}");
+    assert!(end.close().reason.contains("nothing passes"), "{end}");
+    let history = client.transport_history();
+    assert!(history.iter().all(|passage| passage.transport == Sse && passage.ended.is_some()), "{history:?}");
+    let unproved = |passage: &throughline::socket::Passage| {
+        passage.ended.as_ref().is_some_and(|ending| &*ending.code == "unproved")
+    };
+    assert!(history.iter().any(unproved), "{history:?}");
+}
+
+/// The second half of the way dies under a session that was carried: each way is missed by itself.
+#[tokio::test]
+async fn pushes_that_vanish_beside_a_living_stream_are_missed_soon() {
+    let run = Run { case: case(&[], ALL), transports: vec![Sse, WebSocket] };
+    let setup = run.setup();
+    let mut house = House::new(setup.server.clone().heartbeat(Duration::from_secs(600))).await;
+    let network = run.network(&house).await;
+    let mut client =
+        within(10, "the client connects", setup.client(network.url("/live")).connect()).await.unwrap();
+    let mut server = house.socket().await;
+    // The stream is proved before, with the first push.
+    client.send(small(1)).await.unwrap();
+    recv_all("server", &mut server, [small(1)].into_iter()).await;
+    while client.transport_history().last().is_none_or(|last| last.proved_after.is_none()) {
+        tokio::time::sleep(MS).await;
+    }
+    network.add(Rule::SwallowPost);
+    client.send(small(0)).await.unwrap();
+    // No heartbeat would tell for a quarter of an hour.
+    within(30, "the message arrives", recv_all("server", &mut server, [small(0)].into_iter())).await;
+    assert_eq!(connected(&client).await, WebSocket);
+    let lost = client.transport_history().remove(0).ended.unwrap();
+    assert_eq!(&*lost.code, "uplink_lost");
+    client.close(CloseCode::Normal, "");
+    let _ = client.recv().await;
+}
+
+/// A WebSocket that stops carrying up is missed by what it owes, and not by a heartbeat.
+#[tokio::test]
+async fn a_websocket_that_goes_dead_is_missed_by_the_receipts_that_it_owes() {
+    let run = Run { case: case(&[], ALL), transports: ALL.to_vec() };
+    let setup = run.setup();
+    let mut house = House::new(setup.server.clone().heartbeat(Duration::from_secs(600))).await;
+    let network = run.network(&house).await;
+    let mut client =
+        within(10, "the client connects", setup.client(network.url("/live")).connect()).await.unwrap();
+    let mut server = house.socket().await;
+    // What opens from now on works; what is open goes on and carries next to nothing.
+    network.times(1, Rule::Throttle { bytes_per_second: 1 });
+    client.send(small(0)).await.unwrap();
+    within(30, "the message arrives", recv_all("server", &mut server, [small(0)].into_iter())).await;
+    client.close(CloseCode::Normal, "");
+    let _ = client.recv().await;
+}
+
+/// The time from the start of a client to the answer to its first message; none if there was a typed error.
+async fn first_answer(rules: &[Rule], transports: &[TransportKind]) -> (Duration, Option<TransportKind>) {
+    let mut setup = Setup::new(Lane { kind: WebSocket, encoding: Encoding::Json });
+    setup.transports = transports.to_vec();
+    let mut house = House::new(setup.server.clone()).await;
+    let network = Rough::to(house.served.address).await.unwrap();
+    network.replace(rules.iter().copied());
+    let began = Instant::now();
+    let mut client = setup.client(network.url("/live")).start().unwrap();
+    client.send(small(0)).await.unwrap();
+    let answering = async {
+        let mut server = house.sockets.recv().await.unwrap();
+        while let Ok(message) = server.recv().await {
+            server.send(message.body).await.unwrap();
+        }
+    };
+    let answered = tokio::select! {
+        answered = client.recv() => answered.is_ok(),
+        () = answering => false,
+    };
+    let carrier = if answered { Some(connected(&client).await) } else { None };
+    (began.elapsed(), carrier)
+}
+
+/// What a client waits for is bounded by its own clocks; what it computes is measured on the same machine in the same
+/// moment, so that a busy one is not taken for a slow client.
+#[tokio::test]
+async fn the_first_message_is_answered_in_its_time() {
+    let (open, second) = (Duration::ZERO, 1000 * MS);
+    let held_whole = Rule::HoldBody { bytes: None, head: false };
+    let delay = Rule::Delay(100 * MS);
+    let auto = ALL;
+    let cases: Vec<(Vec<Rule>, &[TransportKind], Duration, Option<TransportKind>)> = vec![
+        (vec![], auto, open, Some(WebSocket)),
+        // A round trip for the upgrade, one for the message. One with SSE, where heads and bodies are pieces by themselves.
+        (vec![delay], auto, 450 * MS, Some(WebSocket)),
+        (vec![delay], &[Sse], 450 * MS, Some(Sse)),
+        (vec![REFUSED], auto, second * 3 / 2, Some(Sse)),
+        (vec![Rule::StripUpgrade], auto, second * 3 / 2, Some(Sse)),
+        (vec![Rule::SwallowUpgrade], auto, 4 * second, Some(Sse)),
+        (vec![Rule::CarryNothing], auto, 4 * second, Some(Sse)),
+        (vec![Rule::OneWay(Direction::Up)], auto, 4 * second, Some(Sse)),
+        (vec![Rule::OneWay(Direction::Down)], auto, 4 * second, Some(Sse)),
+        (vec![REFUSED, held_whole], auto, 5 * second, Some(LongPolling)),
+        (vec![Rule::SwallowUpgrade, held_whole], auto, 5 * second, Some(LongPolling)),
+        (vec![Rule::CarryNothing, held_whole], auto, 5 * second, Some(LongPolling)),
+        (vec![Rule::SwallowUpgrade, Rule::SwallowPost], auto, 10 * second, None),
+        (vec![Rule::SwallowUpgrade], &[WebSocket], 10 * second, None),
+        (vec![Rule::CaptivePortal], auto, 10 * second, None),
+    ];
+    let mut running = JoinSet::new();
+    for (rules, transports, bound, wanted) in cases {
+        running.spawn(async move {
+            let (before, _) = first_answer(&[], ALL).await;
+            let (took, carrier) =
+                within(PATIENCE, &format!("{rules:?}"), first_answer(&rules, transports)).await;
+            let (after, _) = first_answer(&[], ALL).await;
+            let unit = before.max(after);
+            println!("{rules:?} by {transports:?}: {carrier:?} after {} ms", took.as_millis());
+            assert_eq!(carrier, wanted, "{rules:?}");
+            assert!(took <= bound + 10 * unit, "{rules:?}: {took:?}, where nothing is in the way {unit:?}");
+        });
+    }
+    while let Some(ran) = running.join_next().await {
+        ran.unwrap();
     }
 }

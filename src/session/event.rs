@@ -78,6 +78,8 @@ pub struct Departure {
     pub polling: Option<Duration>,
     /// Whether it carried the session and a message was received or acknowledged meanwhile.
     pub progressed: bool,
+    /// Client: whether a message was received meanwhile.
+    pub delivered: bool,
     /// Whether own messages waited to be acknowledged.
     pub owing: bool,
 }

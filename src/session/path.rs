@@ -67,6 +67,8 @@ pub(super) struct Path {
     /// Polls in a row that were answered when their hold ended.
     full_holds: u8,
     ping_after: Option<Duration>,
+    /// Whether a message was received since the latest attachment.
+    delivered: bool,
     /// Since when own messages wait for a receipt, if they do.
     given_at: Moment,
     /// Which attachment was pinged when and has not answered.
@@ -85,6 +87,7 @@ impl Path {
             asked_hold: Duration::ZERO,
             full_holds: 0,
             ping_after: None,
+            delivered: false,
             given_at: Moment::BEGIN,
             asked: None,
             arrived: (None, 0),
@@ -281,6 +284,13 @@ impl Session {
 
     // Progress, of both ends.
 
+    /// A message was received.
+    pub(super) fn note_delivered(&mut self) {
+        if let Some(client) = &mut self.client {
+            client.path.delivered = true;
+        }
+    }
+
     /// Takes a receipt, and notes whether it is progress.
     pub(super) fn take_receipt(&mut self, ack: Ack) -> Result<(), WrongAck> {
         let before = self.outbox.acked();
@@ -297,6 +307,7 @@ impl Session {
     /// Begins again at the oldest unacknowledged message, for another carrier.
     pub(super) fn begin_carrier(&mut self) {
         self.progressed = false;
+        self.client.iter_mut().for_each(|client| client.path.delivered = false);
         self.outbox.rewind();
     }
 
@@ -311,6 +322,7 @@ impl Session {
             quiet: now.since(binding.heard_at),
             polling: polling.then(|| now.since(binding.polled_at)),
             progressed: carried && self.progressed,
+            delivered: carried && self.client.as_ref().is_some_and(|client| client.path.delivered),
             owing: !self.outbox.is_empty(),
         }
     }

@@ -56,6 +56,7 @@ impl Session {
         match self.inbox.accept(message.seq, size, message.kind.is_answer(), capacity) {
             Arrival::Next => {
                 self.progressed = true;
+                self.note_delivered();
                 self.deliver(message);
             }
             Arrival::Repeat => {}

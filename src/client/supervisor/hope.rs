@@ -34,7 +34,7 @@ pub(in crate::client) struct Hope {
     pub(super) reached: bool,
     /// Whether there ever was progress.
     progressed: bool,
-    /// Carriers in a row that ended without progress although messages waited, and since when.
+    /// Carriers in a row that ended without progress although messages waited or unproved, and since when.
     fruitless: u32,
     since: Option<Instant>,
 }
@@ -97,12 +97,14 @@ impl ClientSupervisor {
     /// Counts what a transport that was given up did for the session. Says how to end it, if all hope is gone.
     pub(super) fn despair(&mut self, bound: &Bound, departure: Departure) -> Option<Close> {
         let hope = &mut self.hope;
-        if departure.progressed || (bound.proved && !departure.owing) {
+        // What is acknowledged beside a path that carries nothing down is no hope for it.
+        let acknowledged = bound.proved && (departure.progressed || !departure.owing);
+        if departure.delivered || acknowledged {
             hope.progress();
             (hope.fruitless, hope.since) = (0, None);
             return None;
         }
-        if bound.opened_at.is_some() && departure.owing {
+        if bound.opened_at.is_some() && (departure.owing || !bound.proved) {
             hope.fruitless = hope.fruitless.saturating_add(1);
         }
         let since = *hope.since.get_or_insert_with(now);
