@@ -263,15 +263,14 @@ impl Session {
         self.outbox.set_window(welcome.window);
         self.inbox.set_max_message(welcome.max_message_bytes);
         self.epoch = Some(welcome.epoch);
-        self.max_message = welcome.max_message_bytes;
+        self.max_message = u32::try_from(welcome.max_message_bytes).unwrap_or(u32::MAX);
         if let Some(client) = &mut self.client {
             client.offered.clone_from(&welcome.transports);
         }
         if let Some(expires_ms) = welcome.auth_expires_ms {
             self.post_latest(Event::AuthAccepted { expires_ms });
         }
-        self.heartbeat = Duration::from_millis(welcome.heartbeat_ms)
-            .clamp(Duration::from_millis(1), Duration::from_secs(86_400));
+        self.heartbeat_ms = u32::try_from(welcome.heartbeat_ms).unwrap_or(u32::MAX).clamp(1, 86_400_000);
         self.was_attached = true;
         self.waiting_since = None;
         self.greet(now, attachment, welcome.resumed);

@@ -141,9 +141,10 @@ pub struct Session {
     resumed: bool,
     /// Server: since when nothing carries it. Client: since when a `hello` with messages is unanswered.
     waiting_since: Option<Moment>,
-    heartbeat: Duration,
+    /// At least 1, and no more than a day.
+    heartbeat_ms: u32,
     /// The largest message that the peer takes.
-    max_message: u64,
+    max_message: u32,
     /// Server: what is known of the client's token, if it matters.
     grant: Option<Box<Grant>>,
     move_due: Option<Box<Move>>,
@@ -177,8 +178,8 @@ impl Session {
             was_attached: false,
             resumed: false,
             waiting_since: None,
-            heartbeat: config.heartbeat.max(Duration::from_millis(1)),
-            max_message,
+            heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX).max(1),
+            max_message: u32::try_from(max_message).unwrap_or(u32::MAX),
             grant: None,
             move_due: None,
             peer_closes: false,
@@ -274,7 +275,7 @@ impl Session {
 
     /// The largest message that the peer takes, in bytes of its body.
     pub fn max_message_bytes(&self) -> u64 {
-        self.max_message
+        u64::from(self.max_message)
     }
 
     /// Client: the transports that the server offers, best first; none before its first `welcome`.
@@ -298,8 +299,8 @@ impl Session {
             }
         }
         let size = body.len() as u64;
-        if size > self.max_message {
-            return Err(SendError::TooLarge { limit: self.max_message });
+        if size > self.max_message_bytes() {
+            return Err(SendError::TooLarge { limit: self.max_message_bytes() });
         }
         if self.config.receipts == Receipts::Absent {
             let ticket = self.outbox.push(kind, body);
@@ -452,6 +453,11 @@ impl Session {
     }
 
     // What both roles share.
+
+    /// How often the server pings.
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(u64::from(self.heartbeat_ms))
+    }
 
     /// Time never goes back.
     fn tick(&mut self, now: Instant) -> Moment {

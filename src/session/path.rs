@@ -149,7 +149,7 @@ impl Session {
     /// How long to ask a poll to be held.
     pub(super) fn hold(&self) -> Duration {
         let hold = self.client.as_ref().map_or(self.config.hold, |client| client.path.hold);
-        hold.min(self.heartbeat)
+        hold.min(self.heartbeat())
     }
 
     /// A poll asks to be held for so long.

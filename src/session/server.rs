@@ -259,7 +259,7 @@ impl Session {
         self.fence(attachment);
         self.begin_carrier();
         let resumed = self.was_attached;
-        let heartbeat = self.heartbeat;
+        let heartbeat = self.heartbeat();
         let (ping, ponged) = self.binding(attachment).map_or((0, 0), |b| (b.ping, b.ponged));
         self.bindings.retain(|binding| binding.attachment != attachment);
         let mut binding = Binding::new(attachment, transport, Stage::Attached, now);
@@ -296,7 +296,7 @@ impl Session {
             taken: (taken != received).then_some(taken),
             resumed,
             window: self.config.window,
-            heartbeat_ms: millis(self.heartbeat),
+            heartbeat_ms: millis(self.heartbeat()),
             resume_window_ms: millis(self.config.resume_window),
             max_message_bytes: self.config.limits.max_message_bytes as u64,
             max_batch_bytes: self.config.limits.max_batch_bytes as u64,

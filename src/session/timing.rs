@@ -19,7 +19,7 @@ pub(super) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Mome
 impl Session {
     /// How long an attachment may be silent: the heartbeat and half of it as grace.
     fn patience(&self) -> Duration {
-        self.heartbeat + self.heartbeat / 2
+        self.heartbeat() + self.heartbeat() / 2
     }
 
     /// Whether silence is a sign of death.
@@ -86,7 +86,7 @@ impl Session {
     }
 
     fn handle_deadlines(&mut self, now: Moment) {
-        let (role, patience, heartbeat) = (self.role(), self.patience(), self.heartbeat);
+        let (role, patience, heartbeat) = (self.role(), self.patience(), self.heartbeat());
         let silences = self.expects_answers();
         let mut lost: Vec<(Attachment, DetachReason)> = Vec::new();
         let mut idle = false;

@@ -48,8 +48,9 @@ impl Session {
     /// Whether the peer is to be asked what it has received.
     #[inline]
     fn must_ask(&self) -> bool {
-        let closing = matches!(self.phase, Phase::Closing { .. });
-        self.outbox.is_asking(closing, self.config.send_buffer) && self.config.receipts == Receipts::Given
+        // A careful end goes on only when it is told.
+        let at_once = self.is_careful() || matches!(self.phase, Phase::Closing { .. });
+        self.outbox.is_asking(at_once, self.config.send_buffer) && self.config.receipts == Receipts::Given
     }
 
     /// The `ping` that asks for a receipt, where nothing else brings one soon: polls do at once, and so do the answers to

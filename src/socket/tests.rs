@@ -458,7 +458,8 @@ async fn a_transport_gives_its_room_back_after_a_large_message_and_is_read_again
     let Frame::Hello(hello) = first_frame(&mut far).await else { panic!("expected hello") };
     let told = Arc::new(Mutex::new((0, false)));
     let transport = Box::new(Shrinking { inner: far, told: Arc::clone(&told) });
-    ends.server_link.deposit(Command::Hello { hello, transport, behind: Vec::new(), expires: None }).unwrap();
+    let command = Command::Hello { hello, transport, behind: Vec::new(), expires: None, offer: None };
+    ends.server_link.deposit(command).unwrap();
     ends.connected(TransportKind::WebSocket).await;
     let mut server = ends.server;
     // The first time is after the greeting.

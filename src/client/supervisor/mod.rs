@@ -261,6 +261,7 @@ impl ClientSupervisor {
             Err(error) => {
                 tracing::debug!(session = %self.session, transport = %target.kind, reason = %error.reason, "not opened");
                 self.note_failure(target.kind, "failed", &error.reason);
+                self.hope.reached |= error.verdict != Verdict::Host;
                 if self.bound.is_empty() && self.stalled.is_empty() && matches!(self.step, Step::Rest) {
                     self.failed(target.kind, error);
                 } else {
