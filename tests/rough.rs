@@ -464,13 +464,13 @@ async fn first_answer(rules: &[Rule], transports: &[TransportKind]) -> (Duration
 async fn the_first_message_is_answered_in_its_time() {
     let (open, second) = (Duration::ZERO, 1000 * MS);
     let held_whole = Rule::HoldBody { bytes: None, head: false };
-    let delay = Rule::Delay(100 * MS);
+    let delay = Rule::Delay(60 * MS);
     let auto = ALL;
     let cases: Vec<(Vec<Rule>, &[TransportKind], Duration, Option<TransportKind>)> = vec![
         (vec![], auto, open, Some(WebSocket)),
         // A round trip for the upgrade, one for the message. One with SSE, where heads and bodies are pieces by themselves.
-        (vec![delay], auto, 450 * MS, Some(WebSocket)),
-        (vec![delay], &[Sse], 450 * MS, Some(Sse)),
+        (vec![delay], auto, 270 * MS, Some(WebSocket)),
+        (vec![delay], &[Sse], 270 * MS, Some(Sse)),
         (vec![REFUSED], auto, second * 3 / 2, Some(Sse)),
         (vec![Rule::StripUpgrade], auto, second * 3 / 2, Some(Sse)),
         (vec![Rule::SwallowUpgrade], auto, 4 * second, Some(Sse)),
@@ -493,7 +493,10 @@ async fn the_first_message_is_answered_in_its_time() {
             let (after, _) = first_answer(&[], ALL).await;
             let unit = before.max(after);
             println!("{rules:?} by {transports:?}: {carrier:?} after {} ms", took.as_millis());
-            assert_eq!(carrier, wanted, "{rules:?}");
+            // On a machine that takes so long for nothing, which of two is quicker is chance.
+            let fair = unit < 50 * MS || carrier.is_none();
+            assert_eq!(carrier.is_some(), wanted.is_some(), "{rules:?}");
+            assert!(!fair || carrier == wanted, "{rules:?}: {carrier:?} instead of {wanted:?}");
             assert!(took <= bound + 10 * unit, "{rules:?}: {took:?}, where nothing is in the way {unit:?}");
         });
     }

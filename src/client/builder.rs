@@ -63,7 +63,7 @@ impl Builder {
             max_attempts: None,
             connect_timeout: Duration::from_secs(5),
             head_start: Duration::from_millis(250),
-            give_up_after: Some(Duration::from_secs(10)),
+            give_up_after: Some(Duration::from_secs(9)),
             verdicts: MemoryVerdicts::shared(),
             network: None,
             send_patience: Some(Duration::from_secs(30)),
@@ -147,7 +147,7 @@ impl Builder {
     }
 
     /// How long a session may be without any progress from its begin on, before it is ended with `timed_out`; `None`
-    /// goes on for ever. Default: 10 s.
+    /// goes on for ever. Default: 9 s.
     ///
     /// Progress is a message received or acknowledged, or, where none waits, a path that was proved to carry both ways.
     /// What carries the session and was proved is not ended for that, however slow it is. Where no host is reached at all,

@@ -18,8 +18,8 @@ mod http2;
 #[cfg(not(feature = "http2"))]
 #[path = "http2less.rs"]
 mod http2;
-mod link;
 mod learning;
+mod link;
 mod plan;
 #[cfg(feature = "proxy")]
 mod proxy;

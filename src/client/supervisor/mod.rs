@@ -228,7 +228,7 @@ impl ClientSupervisor {
         let dial = Box::pin(async move { dialer.dial(target.kind, session, freshness).await });
         self.step = Step::Dialling(Dialling { target, began: now(), dial });
         // One that takes long to open gets company as well.
-        self.race_after(self.opening);
+        self.race_stalled();
     }
 
     fn dial_next(&mut self) {

@@ -20,6 +20,15 @@ impl ClientSupervisor {
         }
     }
 
+    /// Sets the time of the next one beside a dial that does not come to its end: later, for what needs a round trip more to
+    /// open may still be the better one.
+    pub(super) fn race_stalled(&mut self) {
+        if self.carrier.is_none() {
+            let alone = self.time_alone(self.opening).saturating_mul(3);
+            self.race = Some(Box::pin(tokio::time::sleep(alone)));
+        }
+    }
+
     /// How long a transport whose opening took so long is alone: opening it was a round trip or two, and so is its
     /// welcome.
     fn time_alone(&self, opening: Duration) -> Duration {
