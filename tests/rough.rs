@@ -458,6 +458,9 @@ async fn first_answer(rules: &[Rule], transports: &[TransportKind]) -> (Duration
     (began.elapsed(), carrier)
 }
 
+/// Rules, who may be used, how long it may take, and who carries the session then.
+type Expected = (Vec<Rule>, &'static [TransportKind], Duration, Option<TransportKind>);
+
 /// What a client waits for is bounded by its own clocks; what it computes is measured on the same machine in the same
 /// moment, so that a busy one is not taken for a slow client.
 #[tokio::test]
@@ -466,7 +469,7 @@ async fn the_first_message_is_answered_in_its_time() {
     let held_whole = Rule::HoldBody { bytes: None, head: false };
     let delay = Rule::Delay(60 * MS);
     let auto = ALL;
-    let cases: Vec<(Vec<Rule>, &[TransportKind], Duration, Option<TransportKind>)> = vec![
+    let cases: Vec<Expected> = vec![
         (vec![], auto, open, Some(WebSocket)),
         // A round trip for the upgrade, one for the message. One with SSE, where heads and bodies are pieces by themselves.
         (vec![delay], auto, 270 * MS, Some(WebSocket)),

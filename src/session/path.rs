@@ -10,7 +10,7 @@ use crate::frame::{Ack, Attachment, Role, TransportKind};
 use super::binding::{Binding, Stage};
 use super::outbox::WrongAck;
 use super::timing::earlier;
-use super::{Config, Departure, DetachReason, Moment, Session, later};
+use super::{Config, Departure, DetachReason, Moment, Receipts, Session, later};
 
 /// The least that a client waits for what takes one round trip.
 const LEAST_ANSWER_TIME: Duration = Duration::from_secs(1);
@@ -329,7 +329,7 @@ impl Session {
 
     /// Whether carriers die before anything gets through: then little is put on one at a time.
     pub(super) fn is_careful(&self) -> bool {
-        self.fruitless >= CAREFUL
+        self.fruitless >= CAREFUL && self.config.receipts == Receipts::Given
     }
 
     /// Whether a careful end waits for a receipt, or for `welcome`, before it puts more on an attachment.

@@ -327,6 +327,9 @@ impl ClientSupervisor {
         if !self.bound.is_empty() || !self.stalled.is_empty() || !matches!(self.step, Step::Rest) {
             if bound.opened_at.is_none() && *reason != DetachReason::Superseded {
                 self.fell_out(bound.target.kind);
+            } else if self.bound.is_empty() {
+                // What is dialled was to take over from what worked: alone it may take long.
+                self.race_after(Duration::ZERO);
             }
             return;
         }

@@ -91,7 +91,7 @@ impl ClientSupervisor {
         let above = self.bound.iter().filter(|bound| bound.attachment > winner && !bound.target.wished);
         self.losers = above.map(|bound| bound.attachment).collect();
         if self.carrier.is_none() {
-            self.stalled.clear();
+            self.stalled.retain(|dialling| dialling.target.wished);
             if matches!(&self.step, Step::Dialling(dialling) if !dialling.target.wished) {
                 self.step = Step::Rest;
             }

@@ -216,6 +216,18 @@ fn a_server_goes_on_in_small_steps_as_well() {
 }
 
 #[test]
+fn who_gets_no_receipts_is_not_careful() {
+    let mut ends = Ends::with(|_| {}, |server| server.receipts = Receipts::Absent);
+    for _ in 0..40 {
+        ends.server.send(MessageKind::Plain, Body::from("m")).unwrap();
+    }
+    for seen in [0, 0, 0] {
+        let Ok(back) = ends.server.handle_return(ends.now, seq(seen)) else { panic!("it goes on") };
+        assert_eq!(seqs(&lend(&mut ends.server, back.attachment)).len(), 40);
+    }
+}
+
+#[test]
 fn a_departure_tells_what_can_be_learned() {
     let mut ends = Ends::met(WebSocket);
     ends.later(3_000);
