@@ -130,15 +130,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn quiet(quiet: Duration) -> Departure {
-        let mut departure = Departure::default();
-        departure.quiet = quiet;
-        departure
+        Departure { quiet, ..Departure::default() }
     }
 
     fn polling(held: Duration) -> Departure {
-        let mut departure = quiet(held);
-        departure.polling = Some(held);
-        departure
+        Departure { polling: Some(held), ..quiet(held) }
     }
 
     #[test]
