@@ -19,7 +19,7 @@ const mode = process.argv[2];
 
 /** Entries that are used together call the same things the same. */
 let names = {};
-const apart = ["index", "durable"].map((name) => `export * as ${name} from "./${name}.ts";`).join("");
+const apart = ["index", "durable", "shared"].map((name) => `export * as ${name} from "./${name}.ts";`).join("");
 ({ mangleCache: names } = await build({
   stdin: { contents: apart, resolveDir: `${process.cwd()}/src`, loader: "ts" },
   bundle: true,
@@ -104,7 +104,7 @@ const react = { entryPoints: ["src/react.ts"], external: ["react"] };
 writeFileSync("dist/throughline.js", served);
 writeFileSync("dist/throughline.cjs", await bundle(index, "cjs"));
 writeFileSync("dist/throughline.iife.js", await bundle(index, "iife", { globalName: "throughline" }));
-for (const name of ["durable"]) {
+for (const name of ["durable", "shared"]) {
   const entry = { entryPoints: [`src/${name}.ts`] };
   writeFileSync(`dist/${name}.js`, await bundle(entry, "esm", { plugins: [beside("./throughline.js")] }));
   writeFileSync(`dist/${name}.cjs`, await bundle(entry, "cjs", { plugins: [beside("./throughline.cjs")] }));

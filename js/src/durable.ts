@@ -30,18 +30,22 @@ const hold = (name: string): Promise<() => void> =>
       .catch(reject);
   });
 
-/**
- * Opens the store of that name, for one tab at a time: it fails with a `TimeoutError` while another has it. Give it to
- * `connect` among the `parts`.
- */
-export const durable = async (name = "throughline"): Promise<Part> => {
-  const release = await hold(`throughline:${name}`);
+/** A journal in the store of that name, which nobody else may have open. */
+export interface Store {
+  readonly journal: Journal;
+  /** What was noted beside the session. */
+  readonly extra: unknown;
+  close(): void;
+}
+
+/** What `note` gives is stored with every change of the session; `stored` hears what is. */
+export const openStore = async (name: string, note: () => unknown, stored: (extra: unknown) => void, release = () => {}): Promise<Store> => {
   const opening = indexedDB.open(`throughline:${name}`, 1);
   opening.onupgradeneeded = () => opening.result.createObjectStore("outbox");
   const db = await done(opening);
   const store = db.transaction("outbox").objectStore("outbox");
   const [meta, queue] = await Promise.all([
-    done(store.get(META) as IDBRequest<readonly [SavedState, sent: number] | undefined>),
+    done(store.get(META) as IDBRequest<readonly [SavedState, sent: number, extra: unknown] | undefined>),
     done(store.getAll(IDBKeyRange.lowerBound(META, true)) as IDBRequest<Held[]>),
   ]);
 
@@ -79,9 +83,10 @@ export const durable = async (name = "throughline"): Promise<Part> => {
       }
       const acked = state[5];
       const mark = Math.max(carried ? acked + now.length : sent, acked);
-      const note = JSON.stringify([state, mark]);
+      const extra = note();
+      const text = JSON.stringify([state, mark, extra]);
       const fresh = now.some((held) => !known.has(held));
-      if (writing || over || (note === noted && !fresh)) return safe;
+      if (writing || over || (text === noted && !fresh)) return safe;
       writing = true;
       const transaction = db.transaction("outbox", "readwrite");
       const into = transaction.objectStore("outbox");
@@ -90,13 +95,14 @@ export const durable = async (name = "throughline"): Promise<Part> => {
       now.forEach((held, at) => {
         if (!noted || !known.has(held)) into.put(held, acked + at + 1);
       });
-      into.put([state, mark], META);
+      into.put([state, mark, extra], META);
       known = new Set(now);
-      noted = note;
+      noted = text;
       sent = mark;
       transaction.oncomplete = () => {
         writing = false;
         safe = mark;
+        stored(extra);
         wake();
       };
       transaction.onabort = () => {
@@ -118,6 +124,20 @@ export const durable = async (name = "throughline"): Promise<Part> => {
       };
     },
   };
+  const close = () => {
+    over = true;
+    db.close();
+  };
+  return { journal, extra: meta?.[2], close };
+};
+
+/**
+ * Opens the store of that name, for one tab at a time: it fails with a `TimeoutError` while another has it. Give it to
+ * `connect` among the `parts`.
+ */
+export const durable = async (name = "throughline"): Promise<Part> => {
+  const release = await hold(`throughline:${name}`);
+  const { journal } = await openStore(name, () => 0, () => undefined, release);
   const parts: Parts = { journal_: journal };
   return parts as unknown as Part;
 };

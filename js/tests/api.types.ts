@@ -1,5 +1,6 @@
 /** The public API as its users see it: this file only has to compile, and the marked lines must not. */
 
+import { share } from "../src/shared.js";
 import { binary, connect, connectWith, page, type Socket, sse, type State, ThroughlineError, websocket } from "../src/index.js";
 
 interface Said {
@@ -43,4 +44,10 @@ export const use = async (): Promise<void> => {
   bytes.send(new Uint8Array(3));
   const { code }: ThroughlineError = new ThroughlineError("full", "not sent");
   if (code === "full") return;
+  const tabs = share<Said, Say>("chat", (parts) => connect("/live", { parts }));
+  tabs.send({ text: "to all" });
+  tabs.on("message", ({ body, reply }) => reply?.({ text: body.from }));
+  // @ts-expect-error The session is not this tab's to close.
+  tabs.close();
+  tabs.leave();
 };

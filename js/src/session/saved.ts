@@ -2,6 +2,7 @@
 
 import type { MessageTag, Packed } from "../frame/frame.js";
 import { ThroughlineError } from "../index.js";
+import type { Message } from "../socket/api.js";
 import type { Held } from "./outbox.js";
 
 /** In this order, so that it can be stored: no names that a build changes. */
@@ -62,7 +63,7 @@ export interface Journal {
   /** Notes what changed; gives the highest message that may be sent: up to it all is safe. */
   save_(state: SavedState, queue: readonly Held[], carried: boolean): number;
   /** A message was received, before anybody is told so. */
-  heard_?(seq: number, body: unknown): void;
+  heard_?(seq: number, message: Message<unknown, unknown>): void;
   /** The session is over. */
   end_(): void;
 }

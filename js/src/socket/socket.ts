@@ -477,7 +477,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       reply: (answer) => answerTo(of, "res", seq, answer),
       fail: (code, text) => answerTo(of, "err", seq, { code, message: text }),
     };
-    journal_?.heard_?.(seq, body);
+    journal_?.heard_?.(seq, message);
     incoming.push([message, of]);
   };
 

@@ -36,7 +36,7 @@ export const serve = async (example, address = "127.0.0.1:0", ...more) => {
 /** Serves a blank page with the client, from an origin of its own. */
 export const serveBlank = async () => {
   const scripts = { "/client.js": readFileSync(`${root}src/server/client.js`) };
-  for (const name of ["throughline", "durable"]) scripts[`/${name}.js`] = readFileSync(`${root}js/dist/${name}.js`);
+  for (const name of ["throughline", "durable", "shared"]) scripts[`/${name}.js`] = readFileSync(`${root}js/dist/${name}.js`);
   const server = http.createServer((request, answer) => {
     const script = scripts[request.url];
     answer.setHeader("content-type", script ? "text/javascript" : "text/html");
