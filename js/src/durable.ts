@@ -57,12 +57,13 @@ export const openStore = async (name: string, note: () => unknown, stored: (extr
   /** Whose it is, and up to which message it may have been sent. */
   let id: string | undefined;
   let sent = 0;
-  let safe = 0;
+  let safe: readonly [sent: number, received: number] = [0, 0];
   let noted = "";
   if (meta) {
     const [state, mark] = meta;
     id = state[0];
-    sent = safe = mark;
+    sent = mark;
+    safe = [mark, state[4]];
     queue.forEach((held, at) => (held[1] = state[5] + at < mark ? state[5] + at + 1 : 0));
     known = new Set(queue);
   }
@@ -75,10 +76,11 @@ export const openStore = async (name: string, note: () => unknown, stored: (extr
     },
     save_(state, now, carried) {
       if (id !== state[0]) {
-        if (writing) return 0;
+        if (writing) return [0, 0];
         id = state[0];
         known = new Set();
-        sent = safe = 0;
+        sent = 0;
+        safe = [0, 0];
         noted = "";
       }
       const acked = state[5];
@@ -101,7 +103,7 @@ export const openStore = async (name: string, note: () => unknown, stored: (extr
       sent = mark;
       transaction.oncomplete = () => {
         writing = false;
-        safe = mark;
+        safe = [mark, state[4]];
         stored(extra);
         wake();
       };

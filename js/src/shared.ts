@@ -8,7 +8,8 @@
  * - Nothing goes to the server before it is stored, with the number of each tab's latest message that was accepted.
  * - A tab keeps what it said until it hears that it was stored, and says it again to each new leader. A leader takes only a
  *   tab's next number: what was stored already is not taken twice, and nothing overtakes.
- * - What the server says goes to all tabs before its receipt goes to the server. They know repeats by their numbers.
+ * - What the server says goes to all tabs, and its number to the store, before its receipt goes to the server: a channel alone may
+ *   be slower than a request, when a tab crashes. Tabs know repeats by their numbers.
  */
 
 import { openStore } from "./durable.js";

@@ -18,6 +18,8 @@ export const createInbox = (window: Window, capacity = window, received = 0, vag
   let toldTaken = 0;
   let receivedUntold = 0;
   let takenUntold = 0;
+  /** Up to which message receipts may go. */
+  let safe = Infinity;
   let maxMessage = limits.message_;
   let due = Infinity;
   let overdue = false;
@@ -35,7 +37,9 @@ export const createInbox = (window: Window, capacity = window, received = 0, vag
       takenUntold += size;
     }
   };
-  const isUntold = () => toldReceived !== received || toldTaken !== taken;
+  const tellable = () => Math.min(received, safe);
+  const tellableTaken = () => Math.min(taken, safe);
+  const isUntold = () => toldReceived !== tellable() || toldTaken !== tellableTaken();
   const forget = () => {
     if (received) {
       toldReceived = 0;
@@ -46,6 +50,13 @@ export const createInbox = (window: Window, capacity = window, received = 0, vag
   return {
     received_: () => received,
     taken_: () => taken,
+    /** What a receipt says. */
+    receipt_: () => [tellable(), tellableTaken()] as const,
+    /** Up to which message it is known elsewhere what came: before that no receipt goes. */
+    safe_(seq: number) {
+      safe = seq;
+    },
+    isSafe_: () => received <= safe,
     due_: () => due,
     isUntold_: isUntold,
     /** What was told was lost, or so it must be taken. */
@@ -101,14 +112,14 @@ export const createInbox = (window: Window, capacity = window, received = 0, vag
     },
     /** Counts what was received as told, and what was taken. */
     tell_(takenToo = true) {
-      toldReceived = received;
+      toldReceived = tellable();
       if (takenToo) {
-        toldTaken = taken;
+        toldTaken = tellableTaken();
         takenUntold = 0;
       }
       receivedUntold = 0;
       due = Infinity;
-      overdue = false;
+      overdue = received > safe;
     },
   };
 };

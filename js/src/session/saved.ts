@@ -60,8 +60,9 @@ export interface Journal {
   /** What is to go on. */
   readonly saved_?: Saved | undefined;
   start_(handle: Handle): void;
-  /** Notes what changed; gives the highest message that may be sent: up to it all is safe. */
-  save_(state: SavedState, queue: readonly Held[], carried: boolean): number;
+  /** Notes what changed; gives the highest message that may be sent, and the highest that may be acknowledged: up to them
+   * all is safe. */
+  save_(state: SavedState, queue: readonly Held[], carried: boolean): readonly [sent: number, received: number];
   /** A message was received, before anybody is told so. */
   heard_?(seq: number, message: Message<unknown, unknown>): void;
   /** The session is over. */

@@ -128,7 +128,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     for (const lower of bindings.filter((other) => other.attachment_ < attachment_)) detach(lower, "superseded");
   };
 
-  const seal = ([, code, reason, detail]: Close): Close => ["close", code, reason, { ...detail, received: inbox.received_() }];
+  const seal = ([, code, reason, detail]: Close): Close => ["close", code, reason, { ...detail, received: inbox.receipt_()[0] }];
 
   const finish = (close: Close, by: EndedBy) => {
     if (phase === ENDED) return;
@@ -314,8 +314,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   // What goes out.
 
   const receipt = () => {
-    const received = inbox.received_();
-    const taken = inbox.taken_();
+    const [received, taken] = inbox.receipt_();
     return taken === received ? { received } : { received, taken };
   };
   /** Only on the attachment that carries a receipt counts as told: what a candidate loses nobody repeats. */
@@ -420,7 +419,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     hold_: () => Math.min(config.hold_, heartbeat),
     detach_: detach,
     doubt_: doubt,
-    request_: (bound, hold_ms) => (phase === ENDED ? undefined : ["poll", { ...address(bound), ...tellOn(bound), hold_ms }]),
+    request_: (bound, hold_ms) => (phase === ENDED || !inbox.isSafe_() ? undefined : ["poll", { ...address(bound), ...tellOn(bound), hold_ms }]),
   };
 
   return {
@@ -431,6 +430,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     queue_: outbox.queue_,
     /** Up to which message it may send. */
     upTo_: outbox.upTo_,
+    /** Up to which message receipts may go. */
+    safe_: inbox.safe_,
     /** Whether a server has ever welcomed it. */
     isKnown_: () => !!epoch,
     /** The live attachments; the one that carries messages now; whether another is about to. */

@@ -541,7 +541,11 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     session.tick_(now);
     if (session.due_() <= now) session.timeout_();
     drain();
-    if (journal_) session.upTo_(journal_.save_(session.state_(), session.queue_(), !!session.carrier_()));
+    if (journal_) {
+      const [sent, received] = journal_.save_(session.state_(), session.queue_(), !!session.carrier_());
+      session.upTo_(sent);
+      session.safe_(received);
+    }
     bounds().slice().forEach(transmit);
     drain();
     if (over) return;

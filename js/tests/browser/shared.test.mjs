@@ -60,6 +60,23 @@ const share = async ({ context, proxy }, transports, name) => {
 };
 const online = (page) => until(page, () => socket.state.status === "connected");
 const heardOf = (page, name) => page.evaluate((name) => heard.filter((text) => text.startsWith(`${name} `)), name);
+/** What each tab has, and what it lacks. */
+const report = (pages) =>
+  Promise.all(
+    pages.map((page) =>
+      page.evaluate(
+        ([tabs, each]) => {
+          const lacks = [];
+          for (let at = 1; at < tabs; at++) {
+            const has = new Set(heard);
+            for (let number = 1; number <= each; number++) if (!has.has(`tab${at} ${number}`)) lacks.push(`${at}:${number}`);
+          }
+          return `leads ${socket.leads}, waiting ${socket.waiting}, heard ${heard.length}, lacks ${lacks.join(" ")}`;
+        },
+        [TABS, EACH],
+      ),
+    ),
+  );
 const expected = (name, count) => Array.from({ length: count }, (_, at) => `${name} ${at + 1}`);
 
 const dies = {
@@ -91,7 +108,9 @@ const deathAmidTalk = (kind, death) =>
     for (const page of others) {
       for (let at = 1; at < TABS; at++) {
         const name = `tab${at}`;
-        await until(page, ([name, each]) => heard.filter((text) => text.startsWith(`${name} `)).length >= each, [name, EACH]);
+        await until(page, ([name, each]) => heard.filter((text) => text.startsWith(`${name} `)).length >= each, [name, EACH]).catch(
+          async (cause) => assert.fail(`${cause}\n${(await report(others)).join("\n")}`),
+        );
         assert.deepEqual(await heardOf(page, name), expected(name, EACH), `${name} at ${others.indexOf(page) + 1}`);
       }
       // Of the one that died, what it had said, in order.
