@@ -51,7 +51,7 @@ export const binary = binaryCodec as unknown as Encoding;
 export const page = pageLife as unknown as Part;
 /** Renews tokens before they run out. Without it a token that ran out costs a reconnect. */
 export const renewal = tokenRenewal as unknown as Part;
-/** Remembers for a day what worked for an origin. */
+/** Remembers for ten minutes what worked for an origin. */
 export const memory = remembered as unknown as Part;
 /** Tries better transports while another carries. */
 export const roaming = betterTransports as unknown as Part;

@@ -64,7 +64,7 @@ test("two short lives in a row demote for a while", () => {
   assert.equal(plan.next_(0), "websocket");
   plan.endedAfter_("websocket", SHORT_LIFE - 1, 0);
   assert.deepEqual(round(plan, 0), ["sse", "long-polling", "websocket"]);
-  assert.deepEqual(round(plan, 300_000), ALL);
+  assert.deepEqual(round(plan, 600_000), ALL);
 });
 
 test("what failed twice where another works is tried last", () => {

@@ -247,3 +247,69 @@ test("messages behind a hello that nobody answers are of unknown fate in time", 
   }
   assert.deepEqual(saw().at(-1), ["ended", "unknown_session"]);
 });
+
+test("a WebSocket on which messages wait and nothing comes is asked, and given up", () => {
+  const { bound, send, said, saw, pass, hear, session } = met();
+  send(1);
+  assert.deepEqual(said(bound), ["msg"]);
+  pass(999);
+  assert.deepEqual(said(bound), []);
+  pass(1);
+  assert.deepEqual(said(bound), ["ping"]);
+  // What comes shows that it lives; the pong, that it carries both ways.
+  pass(900);
+  hear(bound, ["ping", 1]);
+  pass(900);
+  assert.deepEqual(saw(), []);
+  pass(100);
+  assert.deepEqual(saw(), [["detached", 1, "silent"]]);
+  const next = met();
+  next.send(1);
+  next.said(next.bound);
+  next.hear(next.bound, ["ack", 1]);
+  assert.ok(next.session.due_() > 10_000, "what is acknowledged is no reason to ask");
+  assert.equal(session.carrier_(), undefined);
+});
+
+test("a large message has more time", () => {
+  const { bound, session, said, pass } = met();
+  session.send_("msg", 0, "x".repeat(160_000), 160_000);
+  assert.deepEqual(said(bound), ["msg"]);
+  pass(10_900);
+  assert.deepEqual(said(bound), []);
+  pass(100);
+  assert.deepEqual(said(bound), ["ping"]);
+});
+
+test("a poll that hangs after its hold is asked again without one, and the path given up", () => {
+  const { dial, hear, said, session, pass, saw } = begin();
+  const bound = dial("long-polling");
+  said(bound);
+  hear(bound, welcome(bound));
+  const { poll_, pollEnded_ } = session.http_!;
+  const hold = () => (poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms;
+  assert.equal(hold(), 0);
+  pollEnded_(bound);
+  assert.equal(hold(), 10_000);
+  pass(10_999);
+  assert.equal(hold(), undefined);
+  pass(1);
+  assert.equal(hold(), 0);
+  pass(1000);
+  assert.deepEqual(saw(), [["attached", 1], ["detached", 1, "silent"]]);
+});
+
+test("what a round trip took decides how long the next may take", () => {
+  for (const [trip, patience] of [[10, 1000], [500, 2000], [5000, 3000]] as const) {
+    const { dial, said, hear, pass, saw } = begin();
+    const bound = dial("sse");
+    said(bound);
+    pass(trip);
+    hear(bound, welcome(bound));
+    said(bound);
+    pass(patience - 1);
+    assert.deepEqual(saw(), [["attached", 1]]);
+    pass(1);
+    assert.deepEqual(saw(), [["detached", 1, "unproved"]]);
+  }
+});

@@ -128,11 +128,35 @@ test("after so many attempts as are allowed it gives up", async () => {
 test("a WebSocket that never opens gives way to the next transport", async () => {
   host.mode = "hang";
   const { socket } = await open({ transports: ["websocket", "long-polling"] });
-  await pass(4000);
-  host.mode = "accept";
-  await pass(1500);
+  await pass(200);
+  assert.equal(host.requests, 0);
+  await pass(150);
   assert.deepEqual(socket.state, { status: "connected", transport: "long-polling" });
+  assert.equal(host.sockets.length, 0, "who lost is dropped");
   assert.equal(await soon(socket.request("ping")), "ping");
+});
+
+test("a WebSocket that opens and carries nothing gets company in a quarter of a second, and the first welcome wins", async () => {
+  host.mode = "mute";
+  const { socket, heard } = await open({ transports: ["websocket", "long-polling"] });
+  socket.send("early");
+  await pass(200);
+  assert.deepEqual([socket.state.status, host.hellos.length], ["connecting", 0]);
+  await pass(200);
+  assert.deepEqual(socket.state, { status: "connected", transport: "long-polling" });
+  assert.equal(host.hellos[0]!.candidate, true);
+  host.say("down");
+  await pass(200);
+  assert.deepEqual([host.heard, heard], [["early"], ["down"]]);
+  assert.equal(host.sockets.length, 0, "who lost is dropped");
+});
+
+test("one that fails makes room for the next at once, and when all have failed there is a pause", async () => {
+  host.mode = "refuse";
+  const { socket } = await open({ transports: ["websocket", "long-polling"] });
+  await settle();
+  assert.equal(host.requests, 1);
+  assert.ok("retryAt" in socket.state && socket.state.retryAt);
 });
 
 test("from a transport of need it goes back to a better one, and nothing is missed", async () => {
@@ -144,7 +168,7 @@ test("from a transport of need it goes back to a better one, and nothing is miss
   await pass(1000);
   assert.equal(socket.state.status === "connected" && socket.state.transport, "long-polling");
   host.say("down here");
-  await pass(15_000);
+  await pass(40_000);
   assert.equal(socket.state.status === "connected" && socket.state.transport, "websocket");
   host.say("up here");
   await pass(100);
@@ -526,7 +550,7 @@ test("nothing to choose from is refused", () => {
   assert.throws(() => connect("http://test/live", { transports: [] }), TypeError);
 });
 
-test("what worked for an origin is remembered for a day, and tried first", async () => {
+test("what worked for an origin is remembered for a while, and tried first", async () => {
   const kept = new Map<string, string>();
   const localStorage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => kept.set(key, text) };
   const usual = Object.getOwnPropertyDescriptor(globalThis, "localStorage");
@@ -551,9 +575,9 @@ test("what worked for an origin is remembered for a day, and tried first", async
     assert.equal(second.states.length, 1, "another was tried before");
     void second.socket.close();
     await pass(1000);
-    // Forced, it is no knowledge; and a day is enough.
+    // Forced, it is no knowledge; and ten minutes are enough.
     assert.equal([...kept.keys()].join(), "throughline http://test");
-    kept.set("throughline http://test", JSON.stringify(["long-polling", Date.now() - 86_400_000]));
+    kept.set("throughline http://test", JSON.stringify(["long-polling", Date.now() - 600_000]));
     const third = await open({ transports });
     await pass(10_000);
     assert.equal(third.states[0]!.status, "connecting");

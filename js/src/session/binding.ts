@@ -21,6 +21,8 @@ export interface Binding {
   until_: number;
   /** When something last proved that the path lives. */
   heard_: number;
+  /** When its `hello` went. */
+  asked_: number;
   helloDue_?: boolean;
   attachDue_?: boolean;
   /** The number of the latest ping. */
@@ -39,6 +41,8 @@ export interface Binding {
   polled_: number;
   fruitful_?: boolean;
   pollAt_: number;
+  /** When to ask whether the path lives. */
+  probeAt_: number;
   /** What was acknowledged when a push ended last; pushes in a row without progress, and without answer; and until when
    * messages wait. */
   pushAcked_: number;

@@ -23,10 +23,10 @@ export interface Config {
   readonly closeTimeout_: number;
   /** How long to ask a poll to be held. */
   readonly hold_: number;
-  /** From `hello` to `welcome`, from that to the proof, from `attach` to its answer. */
+  /** From `hello` to `welcome`. */
   readonly welcomeWithin_: number;
+  /** The most that what takes one round trip may take: a proof, or the answer to `attach`. */
   readonly proveWithin_: number;
-  readonly attachWithin_: number;
   /** After messages went out behind a `hello` that nobody answered. */
   readonly unansweredWithin_: number;
   /** The first pause before a push that made no progress is repeated. */
@@ -45,7 +45,6 @@ export const defaults: Config = {
   hold_: 10_000,
   welcomeWithin_: 10_000,
   proveWithin_: 3_000,
-  attachWithin_: 5_000,
   unansweredWithin_: 60_000,
   pushRetry_: 250,
 };

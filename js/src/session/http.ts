@@ -9,7 +9,7 @@ import type { Config } from "./config.js";
 import type { Outbox } from "./outbox.js";
 
 const MAX_PUSH_RETRY = 5_000;
-const MAX_UNANSWERED_PUSHES = 3;
+const MAX_UNANSWERED_PUSHES = 2;
 /** After a poll that was answered early and empty: somebody else may be polling. */
 const EMPTY_POLL_PAUSE = 500;
 
@@ -22,13 +22,14 @@ export interface Inner {
   now_(): number;
   /** How long a poll may be held. */
   hold_(): number;
+  answerTime_(): number;
   detach_(bound: Binding, why: "uplink lost"): void;
   /** Notes that what was said may have been lost. */
   doubt_(): void;
   request_(bound: Binding, hold: number): Frame | undefined;
 }
 
-export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, detach_, doubt_, request_ }: Inner) => ({
+export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, answerTime_, detach_, doubt_, request_ }: Inner) => ({
   /** Notes that the push in flight has ended. What the server did not take is sent again: at once if it took something,
    * otherwise after a pause that grows. */
   pushEnded_(bound: Binding, answered: boolean) {
@@ -63,6 +64,7 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, detac
     const poll = request_(bound, proved_ ? hold_() : 0);
     bound.pollOpen_ = !!poll;
     bound.polled_ = now_();
+    if (poll && proved_) bound.probeAt_ = now_() + hold_() + answerTime_();
     return poll;
   },
 
@@ -73,6 +75,7 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, detac
     const early = now - bound.polled_ < Math.max(hold_() / 2, EMPTY_POLL_PAUSE);
     if (early && bound.proved_ && !bound.fruitful_) bound.pollAt_ = now + EMPTY_POLL_PAUSE;
     bound.pollOpen_ = bound.fruitful_ = false;
+    bound.probeAt_ = Infinity;
     bound.heard_ = now;
     if (bound.stage_ === ATTACHED && !bound.proved_) {
       bound.proved_ = true;

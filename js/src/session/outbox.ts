@@ -21,6 +21,8 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
   let outstanding = 0;
   /** Up to where the peer was asked what it has received. */
   let asked = 0;
+  /** Bytes that were numbered and are not acknowledged. */
+  let flying = 0;
   let bytes = queue.reduce((sum, held) => sum + held[4], 0);
 
   const fits = (count: number, size: number, bound: Window) =>
@@ -30,6 +32,7 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
     const held = queue[numbered]!;
     held[1] = acked + ++numbered;
     outstanding += held[4];
+    flying += held[4];
   };
 
   return {
@@ -45,6 +48,8 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
     /** The highest number given. */
     sent_: () => acked + numbered,
     held_: (): Window => ({ messages: queue.length, bytes }),
+    /** The bytes that were sent and may be on their way. */
+    flying_: () => flying,
     /** Whether the transport that carries was given anything that is not acknowledged. */
     isAdvanced_: () => cursor > 0,
     /** Whether all that is held was put on the transport that carries now. */
@@ -94,6 +99,7 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
         numbered--;
         cursor = Math.max(cursor - 1, 0);
         bytes -= size;
+        flying -= size;
         untaken.push(size);
       }
       for (; taken < took; taken++) outstanding -= untaken.shift()!;

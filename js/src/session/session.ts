@@ -71,6 +71,8 @@ const OPEN = 0;
 const CLOSING = 1;
 const ENDED = 2;
 
+/** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
+const SLOW = 4;
 /** One that carries, one that takes over, two candidates. */
 const MAX_BINDINGS = 4;
 
@@ -98,6 +100,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   /** Since when a `hello` with messages is unanswered. */
   let waitingSince = Infinity;
   let heartbeat = 0;
+  /** The latest round trip that was measured; unknown it is long. */
+  let trip = Infinity;
   let maxMessage = limits.message_;
   let maxBatch = limits.batch_;
   let offered: readonly TransportKind[] = [];
@@ -147,12 +151,32 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     bound.stage_ = ATTACHING;
     // A candidate's silence is not counted before.
     bound.heard_ = now;
-    bound.until_ = now + config.attachWithin_;
+    bound.until_ = now + answerTime();
     // On long-polling the first poll says it.
     bound.attachDue_ = bound.kind_ !== "long-polling";
   };
 
+  /** How long to wait for what takes one round trip. */
+  const answerTime = () => Math.min(Math.max(trip * 4, 1000), config.proveWithin_) + (outbox.flying_() >> SLOW);
+
   const silentAt = ({ stage_, heard_ }: Binding) => (stage_ < ATTACHING ? Infinity : heard_ + heartbeat * 1.5);
+
+  const probe = () => {
+    const bound = carrier();
+    if (!bound?.proved_ || phase === ENDED) return;
+    bound.proved_ = false;
+    bound.probed_ = true;
+    bound.until_ = now + answerTime();
+    // A newer poll takes the place of the one that may hang.
+    bound.pollOpen_ = false;
+    bound.pollAt_ = Infinity;
+    if (bound.kind_ !== "long-polling") {
+      bound.ping_ = Math.max(bound.ping_, bound.attachment_) + 1;
+      bound.pingDue_ = true;
+    }
+  };
+  /** A WebSocket on which messages wait for their receipt is asked when nothing comes. */
+  const doubtAt = ({ kind_ }: Binding) => (kind_ === "websocket" && outbox.isAdvanced_() ? now + answerTime() : Infinity);
 
   /** Gives up waiting for an answer, if that was long enough. */
   const abandonIfDue = () => {
@@ -231,10 +255,11 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     if (welcome.auth_expires_ms != null) events.push((on) => on.auth_(welcome.auth_expires_ms!));
     heartbeat = Math.min(Math.max(welcome.heartbeat_ms, 1), 86_400_000);
     waitingSince = Infinity;
+    trip = now - bound.asked_;
     bound.heard_ = now;
     // The path is to be proved, and attached if that is still to be said.
     bound.proved_ = bound.kind_ === "websocket";
-    bound.until_ = bound.proved_ ? Infinity : now + config.proveWithin_;
+    bound.until_ = bound.proved_ ? Infinity : now + answerTime();
     if (bound.kind_ === "sse") {
       bound.ping_ = bound.attachment_;
       bound.pingDue_ = true;
@@ -267,7 +292,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     bound.proved_ ||= bound.kind_ === "long-polling";
     bound.stage_ = ATTACHED;
     bound.candidate_ = false;
-    bound.until_ = bound.proved_ ? Infinity : now + config.proveWithin_;
+    bound.until_ = bound.proved_ ? Infinity : now + answerTime();
     fence(bound);
     outbox.rewind_();
     doubt();
@@ -331,6 +356,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   const hello = (bound: Binding): Frame => {
     const { candidate_, kind_ } = bound;
     bound.helloDue_ = false;
+    bound.asked_ = now;
     // It bears the latest token.
     if (!candidate_) authDue = authSaid = false;
     return [
@@ -386,6 +412,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       if (stage_ && inbox.isUntold_()) return ack();
       if (!epoch) waitingSince = Math.min(waitingSince, now);
       const [held, fresh] = outbox.next_();
+      bound.probeAt_ = Math.min(bound.probeAt_, doubtAt(bound));
       if (fresh && held[0] === "req") requests.set(held[1], held);
       return held;
     }
@@ -413,6 +440,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   const inner: Inner = {
     config_: config,
     outbox_: outbox,
+    answerTime_: answerTime,
     has_: (bound) => bindings.includes(bound),
     carries_: (bound) => carrier() === bound,
     now_: () => now,
@@ -437,6 +465,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     /** The live attachments; the one that carries messages now; whether another is about to. */
     bindings_: () => bindings,
     carrier_: carrier,
+    /** How long what takes one round trip may take. */
+    answerTime_: answerTime,
     isMoving_: isMoving,
     isOpen_: () => !phase,
     /** How it ended, once it has. */
@@ -506,9 +536,11 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         candidate_: candidate,
         until_: now + config.welcomeWithin_,
         heard_: now,
+        asked_: now,
         polled_: now,
         helloDue_: true,
         pollAt_: Infinity,
+        probeAt_: Infinity,
         retryAt_: Infinity,
         ping_: 0,
         pushAcked_: 0,
@@ -537,35 +569,26 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     },
 
     /** Asks whether the path that carries still does, now: after a sleep, or when the network has changed. */
-    probe_() {
-      const bound = carrier();
-      if (!bound?.proved_ || phase === ENDED) return;
-      bound.proved_ = false;
-      bound.probed_ = true;
-      bound.until_ = now + config.proveWithin_;
-      // A newer poll takes the place of the one that may hang.
-      bound.pollOpen_ = false;
-      bound.pollAt_ = Infinity;
-      if (bound.kind_ !== "long-polling") {
-        bound.ping_ = Math.max(bound.ping_, bound.attachment_) + 1;
-        bound.pingDue_ = true;
-      }
-    },
+    probe_: probe,
 
     /** Takes a frame that a transport brought: on the path by which it is judged alive, or in the answer to a push. */
     frame_(bound: Binding, push: boolean, frame: Frame) {
       const [tag, value] = frame;
+      const { stage_ } = bound;
       if (!bindings.includes(bound)) return;
       if (phase === ENDED) {
         // Only the peer's own close matters: it needs no further answer.
         if (tag === "close") bound.closeSaid_ = true;
         return;
       }
-      if (!bound.stage_ && !push && tag !== "welcome" && tag !== "close") return detach(bound, "malformed");
+      if (!stage_ && !push && tag !== "welcome" && tag !== "close") return detach(bound, "malformed");
       if (!push || bound.kind_ === "websocket") bound.heard_ = now;
       // A receipt that opens the window is as good as a message: what waits for it goes at once.
       if (!push && (tag !== "ack" || outbox.isNews_(value, frame[2] ?? value))) bound.fruitful_ = true;
+      // What is slow is not dead.
+      if (!push && stage_ === ATTACHED && !bound.proved_) bound.until_ = now + answerTime();
       handle(bound, push, frame);
+      if (!push) bound.probeAt_ = doubtAt(bound);
       inbox.arm_(now, config.ackDelay_, config.lightAckDelay_);
     },
 
@@ -589,7 +612,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     due_(): number {
       if (phase === ENDED) return Infinity;
       let due = Math.min(inbox.due_(), closingUntil, waitingSince + config.unansweredWithin_);
-      for (const bound of bindings) due = Math.min(due, bound.until_, bound.pollAt_, bound.retryAt_, silentAt(bound));
+      for (const bound of bindings) due = Math.min(due, bound.until_, bound.probeAt_, bound.pollAt_, bound.retryAt_, silentAt(bound));
       return due;
     },
     /** Acts on what is due. */
@@ -600,6 +623,10 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         const { until_, stage_, probed_ } = bound;
         if (until_ <= now) detach(bound, !stage_ ? "no welcome" : probed_ ? "silent" : "unproved");
         else if (silent) detach(bound, "silent");
+        if (bound.probeAt_ <= now) {
+          bound.probeAt_ = Infinity;
+          if (carrier() === bound) probe();
+        }
         if (bound.pollAt_ <= now) bound.pollAt_ = Infinity;
         if (bound.retryAt_ <= now) bound.retryAt_ = Infinity;
       }

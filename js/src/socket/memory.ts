@@ -1,9 +1,9 @@
-/** Remembers for a day what worked for an origin, so that a page need not find it out again. */
+/** Remembers for ten minutes what worked for an origin, so that a page need not find it out again. */
 
 import type { TransportKind } from "../frame/frame.js";
 import type { Parts } from "./parts.js";
 
-const DAY = 86_400_000;
+const GOOD_FOR = 600_000;
 
 export const memory: Parts = {
   memory_(origin) {
@@ -11,7 +11,7 @@ export const memory: Parts = {
     let known: unknown;
     try {
       const [kind, at] = JSON.parse(localStorage.getItem(key)!) as [string, number];
-      if (Math.abs(Date.now() - at) < DAY) known = kind;
+      if (Math.abs(Date.now() - at) < GOOD_FOR) known = kind;
     } catch {
       // Nothing is kept here, or nothing of ours.
     }

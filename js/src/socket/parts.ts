@@ -29,5 +29,5 @@ export interface Parts {
   /** Calls back before a token runs out that is good for so long; with 0 it does not. */
   readonly renewal_?: (renew: () => void) => (expires: number) => void;
   /** Tries better transports beside the one that carries, until it is told of none; `seek` says whether there is one. */
-  readonly roaming_?: (seek: (kind: TransportKind) => unknown) => (kind?: TransportKind) => void;
+  readonly roaming_?: (seek: (kind: TransportKind) => unknown) => (kind?: TransportKind, atOnce?: boolean) => void;
 }

@@ -4,7 +4,7 @@ import type { TransportKind } from "../frame/frame.js";
 
 /** A transport that ends within this time of its opening was short-lived; after two in a row it is demoted. */
 export const SHORT_LIFE = 5_000;
-const DEMOTED_FOR = 300_000;
+const DEMOTED_FOR = 600_000;
 
 /** `first` is what worked another time: it is tried first, until it fails. */
 export const createPlan = (allowed: readonly TransportKind[], first?: TransportKind) => {
@@ -34,9 +34,9 @@ export const createPlan = (allowed: readonly TransportKind[], first?: TransportK
     prefer_(kind: TransportKind | undefined) {
       preferred = kind;
     },
-    /** The next to try in this round; undefined when all have failed. */
-    next_(now: number): TransportKind | undefined {
-      const order = [preferred ?? first ?? ranked[0]!, ...ranked].filter((kind) => !failed.includes(kind));
+    /** The next to try in this round, beside those that are under way; undefined when all have failed. */
+    next_(now: number, underWay: readonly TransportKind[] = []): TransportKind | undefined {
+      const order = [preferred ?? first ?? ranked[0]!, ...ranked].filter((kind) => !failed.includes(kind) && !underWay.includes(kind));
       return order.find((kind) => !isDemoted(kind, now)) ?? order[0];
     },
     /** A transport that is better than the one that carries, and not known not to work. */
@@ -59,7 +59,7 @@ export const createPlan = (allowed: readonly TransportKind[], first?: TransportK
     /** Notes that a transport which carried has ended, not by anybody's decision, after so long. */
     endedAfter_(kind: TransportKind, life: number, now: number) {
       if (life < SHORT_LIFE) shorten(kind, now);
-      else shortLives[kind] = 0;
+      else shortLives[kind] = demotedUntil[kind] = 0;
     },
   };
 };

@@ -20,6 +20,8 @@ import { createPlan, SHORT_LIFE } from "./plan.js";
 
 /** How long the token and the opening of a transport may take, each. */
 const CONNECT_TIMEOUT = 5_000;
+/** The least time that a transport has for itself before the next is dialled beside it. */
+const HEAD_START = 250;
 /** More in one batch gains nothing. */
 const BATCH = 64 << 10;
 /** A timer that is so late was held back, or the device slept. */
@@ -88,7 +90,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   let session = begin(journal_?.saved_);
   let state: State = { status: "connecting" };
   /** What is being opened: not introduced yet. */
-  let dialling: { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> } | undefined;
+  const dials = new Map<TransportKind, { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> }>();
+  let raceTimer: ReturnType<typeof setTimeout> | undefined;
   let retryTimer: ReturnType<typeof setTimeout> | undefined;
   let moveTimer: ReturnType<typeof setTimeout> | undefined;
   let dueTimer: ReturnType<typeof setTimeout> | undefined;
@@ -196,9 +199,22 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     otherwise = false;
   };
   const stopDialling = () => {
-    clearTimeout(dialling?.timer_);
-    dialling?.carrier_?.end_();
-    dialling = undefined;
+    clearTimeout(raceTimer);
+    for (const { timer_, carrier_ } of dials.values()) {
+      clearTimeout(timer_);
+      carrier_?.end_();
+    }
+    dials.clear();
+  };
+  /** Dials the next beside those that are not welcomed, when they have had so long for themselves. */
+  const race = (wait: number) => {
+    clearTimeout(raceTimer);
+    if (state.status === "connected") return;
+    raceTimer = setTimeout(() => {
+      const underWay = [...dials.keys(), ...bounds().map(({ kind_ }) => kind_)];
+      const next = underWay[0] && plan.next_(clock(), underWay);
+      if (next) void dial(next);
+    }, wait);
   };
   const giveUp = (close: Close) => {
     current().abort_(close);
@@ -228,6 +244,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     plan.failed_(kind);
     if (offered) notOffered = offered;
     else otherwise = true;
+    if (bounds()[0] || dials.size) return race(0);
     // It may be a box on the way that only dislikes this transport: the round goes on afterwards.
     if (retryAfter) return pauseAfterFailure(reason, retryAfter);
     if (plan.next_(clock())) return adrift(reason);
@@ -267,17 +284,24 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   };
 
   const dial = async (kind: TransportKind, wished = false) => {
-    stopDialling();
-    const attempt: typeof dialling = (dialling = {});
-    const isMine = () => dialling === attempt;
-    const isFresh = fresh === "wanted";
+    if (wished) stopDialling();
+    const attempt: { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> } = {};
+    dials.set(kind, attempt);
+    const isMine = () => dials.get(kind) === attempt;
+    const isOver = () => {
+      clearTimeout(attempt.timer_);
+      dials.delete(kind);
+    };
+    const isFresh = fresh !== "usual";
     if (isFresh) fresh = "tried";
     const fail = (reason: ThroughlineError, retryAfter?: number) => {
       if (!isMine()) return;
-      stopDialling();
-      // What is bound goes on carrying, or is about to.
-      if (bounds()[0]) return;
+      isOver();
+      attempt.carrier_?.end_();
+      // What carries goes on carrying, or another is about to.
+      if (state.status === "connected" && bounds()[0]) return;
       if (reason.code === "token") {
+        stopDialling();
         newRound();
         pauseAfterFailure(reason);
       } else failed(kind, reason, retryAfter);
@@ -290,6 +314,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       return fail(error as ThroughlineError);
     }
     if (!isMine()) return;
+    const begun = clock();
+    race(HEAD_START);
     const target: Target = {
       url_: urlOf(),
       codec_: codec,
@@ -305,8 +331,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     const hooks: Hooks = {
       open_() {
         if (!isMine()) return;
-        clearTimeout(attempt.timer_);
-        dialling = undefined;
+        isOver();
+        race(Math.max(HEAD_START, 2 * (clock() - begun)));
         const bound = current().introduce_(kind, !!bounds()[0], token);
         if (bound) mine = Object.assign(bound, { carrier_: carrier, wished_: wished });
         else carrier.end_();
@@ -345,6 +371,11 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     plan.rank_(session.offered_());
     plan.carried_(kind_, now);
     newRound();
+    // What another was quicker than.
+    if (!wished_) {
+      stopDialling();
+      for (const other of bounds().slice()) if (other.attachment_ > bound.attachment_ && !other.wished_) session.detach_(other);
+    }
     attempts = 0;
     fresh = "usual";
     stopWaiting();
@@ -369,8 +400,12 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       better?.();
       adrift(reason);
     }
+    if (away) return;
     // Where another is under way, the session attaches it by itself.
-    if (bounds()[0] || dialling || away) return;
+    if (bounds()[0] || dials.size) {
+      if (!openedAt_ && state.status !== "connected" && why !== "superseded") failed(kind_, reason);
+      return;
+    }
     if (close) closed(kind_, close);
     else if (openedAt_) pause(reason, pauses.loss_());
     else failed(kind_, reason, retryAfter_);
@@ -466,7 +501,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   });
   const better = roaming_?.((kind) => {
     const next = plan.better_(kind, clock());
-    if (next && !dialling && !bounds()[1]) void dial(next);
+    if (next && !dials.size && !bounds()[1]) void dial(next);
     return next;
   });
 
@@ -529,7 +564,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         if (frame[0] === "hello" && kind_ !== "websocket") break;
       }
       if (!frames.length) return;
-      carrier_.send_(frames);
+      carrier_.send_(frames, session.answerTime_());
     }
   };
 
@@ -549,7 +584,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     bounds().slice().forEach(transmit);
     drain();
     if (over) return;
-    if (!bounds()[0] && !dialling && !retryTimer && !away) {
+    if (!bounds()[0] && !dials.size && !retryTimer && !away) {
       if (!plan.next_(now)) newRound();
       void dial(plan.next_(now)!);
     }
@@ -579,6 +614,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const look = () => {
     if (retryTimer) retry();
     else current().probe_();
+    if (state.status === "connected") better?.(state.transport, true);
     wake();
   };
   const leave = () => {

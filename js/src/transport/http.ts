@@ -7,8 +7,6 @@ import type { Codec, Frame, Packed } from "../frame/frame.js";
 import { brokenBy, ThroughlineError } from "../socket/error.js";
 import type { Carrier, Hooks, Target } from "./transport.js";
 
-/** After how long a push without an answer is given up. */
-const PUSH_TIMEOUT = 5_000;
 /** How long the last word of a carrier may take. */
 const LINGER = 2_000;
 
@@ -106,7 +104,7 @@ export const httpCarrier = (
         });
       return control;
     },
-    send_(frames) {
+    send_(frames, within) {
       const body = codec_.join_(frames);
       if (stage === "fresh") {
         stage = "greeted";
@@ -117,7 +115,7 @@ export const httpCarrier = (
           await readBatch(response, codec_, (frame) => stage !== "over" && hooks.frame_(frame, true));
           pushed(true);
         };
-        carrier.ask_(body, codec_.media_, answered, PUSH_TIMEOUT);
+        carrier.ask_(body, codec_.media_, answered, within);
       }
     },
     end_(last) {

@@ -25,7 +25,8 @@ export interface Hooks {
 export interface Carrier {
   /** Whether a batch may be sent now. */
   ready_(): boolean;
-  send_(frames: readonly Packed[]): void;
+  /** A push may take so long, in milliseconds. */
+  send_(frames: readonly Packed[], within: number): void;
   /** Long-polling: asks for the next batch, in place of any request that still waits. */
   poll_?(poll: Packed): void;
   /** Ends it, with a last word. */

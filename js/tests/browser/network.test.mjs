@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { connected, launch, openEcho, serve, serveBlank, tab, unharmed, until } from "./stage.mjs";
+import { connected, launch, openEcho, serve, serveBlank, serveTrap, tab, unharmed, until } from "./stage.mjs";
 
 let browser, context, blank, server;
 before(async () => (browser = await launch()));
@@ -228,3 +228,33 @@ test("after close nothing is left to do", async () => {
     await page.close();
   }
 });
+
+for (const [silent, expected, within] of [
+  ["websocket", "sse", 2500],
+  ["sse", "long-polling", 2500],
+  // The hold has to pass before it shows that a held poll does not come back.
+  ["poll", "long-polling", 15_000],
+]) {
+  test(`where WebSockets open and carry nothing, and ${silent} hangs, ${expected} brings what is sent within ${within / 1000} s`, async () => {
+    const trap = await serveTrap(server.address, silent);
+    try {
+      const page = await tab(context, blank.url);
+      const begin = Date.now();
+      await openEcho(page, trap.url);
+      await page.evaluate(() => socket.send("early"));
+      await until(page, () => heard.includes("early"));
+      const took = Date.now() - begin;
+      assert.equal(await page.evaluate(() => socket.state.transport), expected);
+      // 250 ms for each that is silent, and room for a busy machine.
+      assert.ok(took < within, `${took} ms`);
+      if (silent !== "poll") {
+        await page.evaluate(() => socket.send("later"));
+        await until(page, () => heard.includes("later"));
+      }
+      assert.deepEqual(await page.evaluate(() => losses), []);
+      unharmed(page);
+    } finally {
+      trap.kill();
+    }
+  });
+}

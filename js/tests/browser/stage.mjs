@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import http from "node:http";
@@ -87,6 +88,55 @@ export const serveProxy = async (address) => {
     kill() {
       server.close();
       for (const pair of open) pair.cut();
+    },
+  };
+};
+
+/**
+ * A network in which connections open and carry nothing: WebSockets are accepted and silent, streams get a head and, with
+ * `silent` of "sse" or "poll", no body; held requests hang with "poll". The rest passes.
+ */
+export const serveTrap = async (address, silent) => {
+  const [host, port] = address.split(":");
+  const server = http.createServer((request, answer) => {
+    let body = "";
+    request.on("data", (piece) => (body += piece));
+    request.on("end", () => {
+      const isStream = body.includes('"transport":"sse"');
+      if (silent !== "websocket" && isStream) {
+        answer.writeHead(200, {
+          "content-type": "text/event-stream",
+          "access-control-allow-origin": request.headers.origin,
+          "access-control-allow-credentials": "true",
+        });
+        return answer.flushHeaders();
+      }
+      // The first one proves the path, and later ones hang.
+      if (silent === "poll" && /^\["poll"/.test(body) && !body.includes('"hold_ms":0')) return;
+      const { method, url, headers } = request;
+      const far = http.request({ host, port, method, path: url, headers }, (response) => {
+        answer.writeHead(response.statusCode, response.headers);
+        answer.flushHeaders();
+        response.pipe(answer);
+      });
+      far.on("error", () => answer.destroy());
+      answer.on("close", () => far.destroy());
+      far.end(body);
+    });
+  });
+  server.on("upgrade", (request, socket) => {
+    const accept = createHash("sha1").update(`${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
+    const head = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Protocol: throughline.v1"];
+    socket.on("error", () => undefined);
+    socket.write([...head, `Sec-WebSocket-Accept: ${accept}`, "", ""].join("\r\n"));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    kill() {
+      server.close();
+      server.closeAllConnections();
     },
   };
 };

@@ -114,7 +114,6 @@ export const clientConfig = (net: Network): Config => {
     pushRetry_: rng.range(10, 500),
     ...(hasty && {
       welcomeWithin_: rng.range(300, 10_000),
-      attachWithin_: rng.range(300, 5000),
       proveWithin_: rng.range(300, 3000),
     }),
   };

@@ -13,7 +13,8 @@ const read = (batch: string): Frame[] => {
   return frames;
 };
 
-export type Mode = "accept" | "refuse" | "hang";
+/** Where it hangs, a WebSocket does not open; where it is mute, it opens and carries nothing. Requests are answered. */
+export type Mode = "accept" | "refuse" | "hang" | "mute";
 
 /** What a page answers instead of the server. */
 export interface Page {
@@ -106,7 +107,7 @@ export class Host {
       const { status, type, body, retryAfter } = this.portal;
       return new Response(body, { status, headers: { "content-type": type, ...(retryAfter && { "retry-after": String(retryAfter) }) } });
     }
-    if (this.mode !== "accept") throw new TypeError("fetch failed");
+    if (this.mode === "refuse") throw new TypeError("fetch failed");
     const text = init.body as string;
     this.batches.push(text);
     const [first, ...rest] = read(text);
@@ -168,6 +169,7 @@ export class FakeWebSocket {
     });
   }
   send(text: string): void {
+    if (host.mode === "mute") return;
     host.batches.push(text);
     const frames = read(text);
     if (frames[0]?.[0] === "hello") {
