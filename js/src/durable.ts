@@ -69,7 +69,7 @@ export const openStore = async (name: string, note: () => unknown, stored: (extr
   }
 
   const journal: Journal = {
-    saved_: savedOf(meta?.[0], queue, true),
+    saved_: savedOf(meta?.[0], queue),
     start_(handle) {
       wake = handle.wake_;
       strand(meta?.[0], queue, handle);

@@ -252,7 +252,7 @@ test("a WebSocket on which messages wait and nothing comes is asked, and given u
   const { bound, send, said, saw, pass, hear, session } = met();
   send(1);
   assert.deepEqual(said(bound), ["msg"]);
-  pass(999);
+  pass(2999);
   assert.deepEqual(said(bound), []);
   pass(1);
   assert.deepEqual(said(bound), ["ping"]);
@@ -275,7 +275,7 @@ test("a large message has more time", () => {
   const { bound, session, said, pass } = met();
   session.send_("msg", 0, "x".repeat(160_000), 160_000);
   assert.deepEqual(said(bound), ["msg"]);
-  pass(10_900);
+  pass(12_900);
   assert.deepEqual(said(bound), []);
   pass(100);
   assert.deepEqual(said(bound), ["ping"]);

@@ -63,6 +63,7 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, answe
     // A poll that must prove something is not held.
     const poll = request_(bound, proved_ ? hold_() : 0);
     bound.pollOpen_ = !!poll;
+    bound.fruitful_ = !proved_;
     bound.polled_ = now_();
     if (poll && proved_) bound.probeAt_ = now_() + hold_() + answerTime_();
     return poll;
@@ -73,7 +74,7 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, answe
     const now = now_();
     if (!has_(bound) || !bound.pollOpen_) return;
     const early = now - bound.polled_ < Math.max(hold_() / 2, EMPTY_POLL_PAUSE);
-    if (early && bound.proved_ && !bound.fruitful_) bound.pollAt_ = now + EMPTY_POLL_PAUSE;
+    if (early && !bound.fruitful_) bound.pollAt_ = now + EMPTY_POLL_PAUSE;
     bound.pollOpen_ = bound.fruitful_ = false;
     bound.probeAt_ = Infinity;
     bound.heard_ = now;

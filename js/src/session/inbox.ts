@@ -6,9 +6,9 @@ export type Inbox = ReturnType<typeof createInbox>;
 
 /**
  * `capacity` is what is taken at most: the window, or more where the peer cannot know it yet. `received` is what a session
- * that is brought back had received; `vague` if perhaps more than was noted: then the first message shows it.
+ * that is brought back had received.
  */
-export const createInbox = (window: Window, capacity = window, received = 0, vague = false) => {
+export const createInbox = (window: Window, capacity = window, received = 0) => {
   let taken = received;
   /** What was received and not taken: its size, and whether it takes itself. */
   const untaken: (readonly [size: number, takesItself: boolean])[] = [];
@@ -72,8 +72,6 @@ export const createInbox = (window: Window, capacity = window, received = 0, vag
         forget();
         return "repeat";
       }
-      if (vague && seq > received) received = taken = seq - 1;
-      vague = false;
       if (seq > received + 1) return "gap";
       if (received > taken && (received - taken >= capacity.messages || held + size > capacity.bytes)) return "flood";
       received = seq;

@@ -22,8 +22,6 @@ export interface Saved {
   readonly highest_: number;
   readonly received_: number;
   readonly acked_: number;
-  /** Whether more may have been received than was noted. */
-  readonly vague_: boolean;
   /** What is not acknowledged, oldest first. What may have been sent bears its number. */
   readonly queue_: Held[];
 }
@@ -32,10 +30,10 @@ export interface Saved {
 const UNNOTED = 1000;
 
 /** A session to go on with. One that was never welcomed may not exist: it cannot. */
-export const savedOf = (state: SavedState | undefined, queue: readonly Held[], vague_ = false): Saved | undefined => {
+export const savedOf = (state: SavedState | undefined, queue: readonly Held[]): Saved | undefined => {
   if (!state?.[2]) return;
   const [id_, key_, epoch_, highest, received_, acked_] = state;
-  return { id_, key_, epoch_, highest_: highest + UNNOTED, received_, acked_, vague_, queue_: [...queue] };
+  return { id_, key_, epoch_, highest_: highest + UNNOTED, received_, acked_, queue_: [...queue] };
 };
 /** What goes to another session then, and what is of unknown fate. */
 export const strand = (state: SavedState | undefined, queue: readonly Held[], inner: Handle): void => {

@@ -71,6 +71,8 @@ const OPEN = 0;
 const CLOSING = 1;
 const ENDED = 2;
 
+/** A receipt that is about little may wait for company for so long. */
+const RECEIPT_WITHIN = 2_000;
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
 /** One that carries, one that takes over, two candidates. */
@@ -84,7 +86,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   let current = 0;
   let highest = saved.highest_ ?? 0;
   const outbox = createOutbox(config.early_, saved.acked_, saved.queue_);
-  const inbox = createInbox(config.window_, undefined, saved.received_, saved.vague_);
+  const inbox = createInbox(config.window_, undefined, saved.received_);
   /** Requests that were numbered, and how many were accepted, that have no answer. */
   const requests = new Map<number, Held>();
   let openRequests = 0;
@@ -132,7 +134,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     for (const lower of bindings.filter((other) => other.attachment_ < attachment_)) detach(lower, "superseded");
   };
 
-  const seal = ([, code, reason, detail]: Close): Close => ["close", code, reason, { ...detail, received: inbox.receipt_()[0] }];
+  const seal = ([, code, reason, detail]: Close): Close => ["close", code, reason, { ...detail, received: inbox.received_() }];
 
   const finish = (close: Close, by: EndedBy) => {
     if (phase === ENDED) return;
@@ -175,8 +177,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       bound.pingDue_ = true;
     }
   };
-  /** A WebSocket on which messages wait for their receipt is asked when nothing comes. */
-  const doubtAt = ({ kind_ }: Binding) => (kind_ === "websocket" && outbox.isAdvanced_() ? now + answerTime() : Infinity);
+  /** A WebSocket on which messages wait for their receipt is asked when nothing comes: not before it may be due. */
+  const doubtAt = ({ kind_ }: Binding) =>
+    kind_ === "websocket" && outbox.isAdvanced_() ? now + RECEIPT_WITHIN + answerTime() : Infinity;
 
   /** Gives up waiting for an answer, if that was long enough. */
   const abandonIfDue = () => {
@@ -378,7 +381,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     if (!bound.stage_) return;
     if (bound.attachDue_) {
       bound.attachDue_ = false;
-      return ["attach", receipt()];
+      // A higher one may have said it meanwhile.
+      return current > bound.attachment_ ? void detach(bound, "superseded") : ["attach", receipt()];
     }
     if (bound.pingDue_) {
       bound.pingDue_ = false;

@@ -7,10 +7,11 @@ import { type Config, defaults } from "../../src/session/config.js";
 import type { Binding } from "../../src/session/binding.js";
 import { httpRules } from "../../src/session/http.js";
 import type { Held } from "../../src/session/outbox.js";
-import { savedOf } from "../../src/session/saved.js";
+import { savedOf, type SavedState } from "../../src/session/saved.js";
 import { createSession, type Listener, type Session } from "../../src/session/session.js";
 import { serverDefaults, type ServerConfig, ServerSession } from "../session/server.js";
 import { body, type Ledger, type Role } from "./ledger.js";
+import { Referee } from "./referee.js";
 import type { Asked, Network } from "./network.js";
 
 const PUSH_TIMEOUT = 5000;
@@ -21,6 +22,8 @@ interface Handle {
   send(tag: MessageTag, re: number, packed: string | Uint8Array, size: number): unknown;
   take(now: number, count: number): void;
   isOpen(): boolean;
+  /** How many requests may wait; 0 is for who does not know. */
+  readonly requests: number;
 }
 
 /** Sends, takes slowly, answers requests. */
@@ -28,7 +31,8 @@ export class App {
   /** An application that may be reloaded asks nothing: the answer would find nobody. */
   asks = true;
   private untaken = 0;
-  private toAnswer: [seq: number, count: number][] = [];
+  private toAnswer: [seq: number, count: number, again?: boolean][] = [];
+  private openRequests = 0;
   constructor(
     readonly who: number,
     readonly eager: boolean,
@@ -43,17 +47,21 @@ export class App {
   }
   reply(request: number, message: unknown): void {
     const [, answers] = this.ledger.delivered(this.who, message);
+    this.openRequests--;
     assert.equal(answers, request, "the answer to another request");
     this.ledger.totals.replies++;
   }
-  private send(handle: Handle, tag: MessageTag, re: number, answers: number): void {
+  private send(handle: Handle, tag: MessageTag, re: number, answers: number, again = false): void {
     const { rng } = this.net;
     const json = tag === "err" || rng.chance(400);
     const pad = rng.chance(100) ? 60 : rng.below(20);
     const packed = body(this.who, this.ledger.nextCount(this.who), answers, pad, json);
     const sent = handle.send(tag, re, packed, packed.length);
-    if (typeof sent === "object") this.ledger.accepted(this.who, this.net.now);
-    else if (sent === "closed") assert.ok(!handle.isOpen());
+    if (typeof sent === "object") {
+      this.ledger.accepted(this.who, this.net.now, again);
+      if (tag === "req") assert.ok(++this.openRequests <= (handle.requests || Infinity), "more requests wait than may");
+    } else if (sent === "closed") assert.ok(!handle.isOpen());
+    else if (sent === "too_many_requests") assert.ok(this.openRequests >= handle.requests, "requests that were answered count");
   }
   /** One turn: sends some, takes some, answers some. */
   turn(handle: Handle, sends: number): void {
@@ -63,14 +71,18 @@ export class App {
     }
     this.take(handle, this.eager || !faulty ? Infinity : rng.below(4));
     while (handle.isOpen() && this.toAnswer.length && (!faulty || rng.chance(600))) {
-      const [seq, count] = this.toAnswer.shift()!;
+      const [seq, count, again] = this.toAnswer.shift()!;
       const tag = rng.chance(200) ? "err" : "res";
-      if (rng.chance(900)) this.send(handle, tag, seq, count);
+      if (!rng.chance(900)) continue;
+      this.send(handle, tag, seq, count, again);
+      // Only the first counts.
+      if (!again && faulty && rng.chance(200)) this.toAnswer.push([seq, count, true]);
     }
   }
   /** The page is another, and has heard all that the one before it heard. */
   reload(): void {
     this.untaken = 0;
+    this.toAnswer = [];
   }
   take(handle: Handle, most: number): void {
     const count = Math.min(this.untaken, most);
@@ -87,7 +99,7 @@ const common = (net: Network) => {
   const { rng } = net;
   const window = {
     messages: rng.chance(500) ? rng.range(1, 4) : rng.range(4, 40),
-    bytes: rng.chance(300) ? rng.range(100, 600) : 1 << 20,
+    bytes: rng.chance(300) ? rng.range(40, 600) : 1 << 20,
   };
   const outbox = {
     messages: rng.chance(300) ? rng.range(1, 4) : rng.range(4, 64),
@@ -141,6 +153,14 @@ interface Line {
   open: number | undefined;
 }
 
+/** A session as a journal has it. */
+interface Kept {
+  state: SavedState;
+  queue: Held[];
+  /** Up to which message it may have been sent. */
+  mark: number;
+}
+
 export class Client {
   session!: Session;
   app!: App;
@@ -153,18 +173,29 @@ export class Client {
   private readonly reloads: boolean;
   private redialling = false;
   private readonly kinds: readonly TransportKind[];
-  private readonly handle: Handle = {
-    send: (tag, re, packed, size) => this.session.send_(tag, re, packed, size),
-    take: (now, count) => (this.session.tick_(now), this.session.take_(count)),
-    isOpen: () => this.session.isOpen_(),
-  };
+  private readonly handle: Handle;
+  private referee!: Referee;
+  /** What is in the store, and what is on its way there. */
+  private stored: Kept | undefined;
+  private storing: Kept | undefined;
+  private waking = false;
 
   constructor(
     private readonly config: Config,
     private readonly net: Network,
     private readonly ledger: Ledger,
   ) {
-    this.reloads = net.rng.chance(200);
+    this.reloads = net.rng.chance(400);
+    this.handle = {
+      send: (tag, re, packed, size) => this.session.send_(tag, re, packed, size),
+      take: (now, count) => {
+        this.session.tick_(now);
+        this.session.take_(count);
+        this.referee.took();
+      },
+      isOpen: () => this.session.isOpen_(),
+      requests: config.requests_,
+    };
     this.begin();
     this.kinds = net.rng.below(4) ? KINDS : [net.rng.pick(KINDS)];
     this.hearsStale = net.rng.chance(300);
@@ -174,23 +205,55 @@ export class Client {
     const id = net.rng.word(22);
     this.key = net.rng.word(43);
     this.session = createSession(this.config, id, this.key, net.now, httpRules);
+    this.referee = new Referee(this.session, this.config, () => net.now);
+    this.stored = this.storing = undefined;
+    this.save();
     this.app = new App(ledger.open("client", id, 0), net.rng.chance(300), net, ledger);
     this.app.asks = !this.reloads;
   }
+  /** As a journal does: what it takes down now is safe at the next time. */
+  private save(): void {
+    const { session } = this;
+    if (!this.reloads || session.end_()) return;
+    this.stored = this.storing ?? this.stored;
+    const state = session.state_();
+    const queue = session.queue_().map((held): Held => [...held]);
+    const mark = session.carrier_() ? state[5] + queue.length : Math.max(this.storing?.mark ?? this.stored?.mark ?? 0, state[5]);
+    this.storing = { state, queue, mark };
+    session.upTo_(this.stored?.mark ?? 0);
+    session.safe_((this.referee.safe = this.stored?.state[4] ?? 0));
+    if (this.waking || ((this.stored?.mark ?? 0) >= mark && (this.stored?.state[4] ?? 0) >= state[4])) return;
+    this.waking = true;
+    this.net.schedule(this.net.rng.range(1, 20), { type: "stored" });
+  }
+  /** The store has what it was given. */
+  hasStored(): void {
+    this.waking = false;
+    this.fireIfDue();
+    this.pump();
+  }
   /** Another page, or tab, goes on with the session from what was kept of it. */
   reload(): void {
-    const { session, net } = this;
-    const saved = savedOf(session.state_(), session.queue_().map((held): Held => [...held]));
-    if (!this.reloads || !saved || !session.isOpen_()) return;
-    net.log(() => `client ${this.app.who} is reloaded`);
+    const { session, net, stored } = this;
+    if (!this.reloads || !stored || !session.isOpen_()) return;
+    const { state, queue, mark } = stored;
+    // What was sent bears its number, whatever the store has.
+    queue.forEach((held, at) => (held[1] = state[5] + at < mark ? state[5] + at + 1 : 0));
+    const saved = savedOf(state, queue);
+    if (!saved) return;
+    net.log(() => `client ${this.app.who} is reloaded: ${JSON.stringify(state.slice(3))} ${queue.length} ${mark}`);
     this.ledger.totals.reloads++;
+    this.ledger.reloaded(this.app.who, state[4], state[5], state[5] + queue.length);
     for (const { link } of this.lines) {
       if (net.rng.chance(700)) net.hurt(link);
     }
     this.lines = [];
     this.stale = [];
     this.session = createSession(this.config, saved.id_, saved.key_, net.now, httpRules, saved);
+    this.referee = new Referee(this.session, this.config, () => net.now, { ...saved, highest_: session.state_()[3] + 1000 }, mark);
+    this.storing = undefined;
     this.app.reload();
+    this.save();
     this.pump();
   }
 
@@ -201,6 +264,7 @@ export class Client {
     this.session.tick_(net.clock());
     const bound = this.session.introduce_(kind, candidate, token);
     if (bound) {
+      this.referee.introduced(bound, candidate);
       const link = net.dial();
       net.log(() => `link ${link} ${kind} is #${bound.attachment_} ${candidate ? "candidate" : ""}`);
       if (candidate) this.ledger.totals.candidates++;
@@ -238,6 +302,7 @@ export class Client {
         line.push = { session, key: this.key, epoch, attachment: bound.attachment_ };
       }
       this.session.tick_(this.net.clock());
+      this.referee.heard(bound, false, frame);
       this.session.frame_(bound, false, frame);
       this.drain();
     }
@@ -254,15 +319,22 @@ export class Client {
     this.session.tick_(this.net.clock());
     if (line.inFlight === no) {
       line.inFlight = undefined;
-      for (const frame of frames) this.session.frame_(line.bound, true, frame);
+      for (const frame of frames) {
+        this.referee.heard(line.bound, true, frame);
+        this.session.frame_(line.bound, true, frame);
+      }
       this.drain();
+      this.referee.pushEnded(line.bound, true);
       this.session.http_!.pushEnded_(line.bound, true);
     } else if (line.open === no) {
       line.open = undefined;
       const isPoll = line.push !== undefined;
       this.frames(link, frames);
       if (refused) this.lose(link);
-      else if (isPoll) this.session.http_!.pollEnded_(line.bound);
+      else if (isPoll) {
+        this.referee.pollEnded(line.bound);
+        this.session.http_!.pollEnded_(line.bound);
+      }
     }
     this.pump();
   }
@@ -273,6 +345,7 @@ export class Client {
       line.inFlight = undefined;
       this.net.log(() => `link ${link} push ${no} timed out`);
       this.session.tick_(this.net.now);
+      this.referee.pushEnded(line.bound, false);
       this.session.http_!.pushEnded_(line.bound, false);
     }
     this.pump();
@@ -317,6 +390,7 @@ export class Client {
       },
     };
     for (let event; (event = session.event_()); ) event(listener);
+    this.referee.listened();
     ledger.note(app.who, session.acked_());
     app.takeAll(this.handle);
   }
@@ -325,9 +399,11 @@ export class Client {
   pump(): void {
     const { net } = this;
     this.drain();
+    this.save();
     checkMemory(this.session.held_(), this.config.outbox_, this.session.receipt_(), this.config.window_.messages);
     for (const line of [...this.lines]) this.transmit(line);
     this.drain();
+    this.referee.settled();
     if (this.session.end_()) {
       this.lines = [];
       this.stale = [];
@@ -347,6 +423,7 @@ export class Client {
     const { link, kind, bound } = line;
     for (;;) {
       const poll = session.http_!.poll_(bound);
+      if (poll?.[0] === "poll") this.referee.polled(bound, poll[1]);
       if (poll?.[0] === "poll") line.open = net.request(link, { type: "poll", poll: poll[1] });
       const ready =
         kind === "websocket"
@@ -355,8 +432,12 @@ export class Client {
             ? line.push !== undefined
             : !line.flushed || (line.push !== undefined && line.inFlight === undefined);
       const batch: Frame[] = [];
-      for (let frame; ready && batch.length < net.maxBatch && (frame = session.transmit_(bound)); ) batch.push(frame);
+      for (let frame; ready && batch.length < net.maxBatch && (frame = session.transmit_(bound)); ) {
+        this.referee.said(bound, frame);
+        batch.push(frame);
+      }
       if (!batch.length) return;
+      if (line.push && kind !== "websocket") this.referee.pushed(bound, batch);
       assert.equal(!line.flushed, batch[0]![0] === "hello", "hello comes first, once");
       line.flushed = true;
       if (kind === "websocket") net.pipeUp(link, batch);
@@ -380,6 +461,13 @@ export class Client {
     this.session.tick_(this.net.clock());
     this.session.close_(makeClose("normal", "done"));
     this.ledger.closeCalled(this.app.who);
+    this.referee.closeCalled();
+    assert.equal(this.session.send_("msg", 0, "0", 1), "closed", "a message was accepted after close");
+  }
+  probe(): void {
+    this.session.tick_(this.net.now);
+    this.session.probe_();
+    this.pump();
   }
   abort(): void {
     this.session.tick_(this.net.clock());
@@ -430,6 +518,7 @@ export class Entry {
     send: (tag, re, packed, size) => this.session.send(tag, re, packed, size),
     take: (now, count) => this.session.take(now, count),
     isOpen: () => this.session.isOpen,
+    requests: 0,
   };
   constructor(
     readonly session: ServerSession,

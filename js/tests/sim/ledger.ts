@@ -23,6 +23,8 @@ interface Record_ {
   ended: string | undefined;
   undelivered: number;
   certainlyNot: number[];
+  /** Second answers, which reach nobody. */
+  silent: Set<number>;
 }
 
 /** What happened in all: a run in which nothing happens proves nothing. */
@@ -86,14 +88,16 @@ export class Ledger {
         ended: undefined,
         undelivered: 0,
         certainlyNot: [],
+        silent: new Set(),
       }) - 1
     );
   }
   nextCount(who: number): number {
     return this.records[who]!.accepted.length + 1;
   }
-  accepted(who: number, now: number): void {
+  accepted(who: number, now: number, silent = false): void {
     const record = this.records[who]!;
+    if (silent) record.silent.add(record.accepted.length + 1);
     assert.ok(!record.closeCalled && !record.ended, "accepted after close");
     record.accepted.push(now);
     this.totals.accepted++;
@@ -106,6 +110,8 @@ export class Ledger {
     assert.ok(!receiver.closeCalled, "a message was delivered after close");
     assert.ok(!receiver.ended, "a message was delivered after the end");
     assert.equal((receiver.from ??= from), from, "one session heard two");
+    const { silent } = this.records[from]!;
+    while (silent.has(receiver.delivered + 1) && count > receiver.delivered + 1) receiver.delivered++;
     assert.equal(count, receiver.delivered + 1, `lost, repeated or reordered: ${from} to ${who}`);
     receiver.delivered = count;
     const sender = this.records[from]!;
@@ -133,6 +139,15 @@ export class Ledger {
       if (!resumed) record.handlerRuns++;
     }
   }
+  /** The page of this end is another: it has heard so much, and knows of so many that were sent. What it had not stored is gone. */
+  reloaded(who: number, received: number, acked: number, accepted: number): void {
+    const record = this.records[who]!;
+    record.delivered = Math.min(record.delivered, received);
+    record.acked = Math.min(record.acked, acked);
+    assert.ok(record.arrived <= accepted, "something was sent before it was stored");
+    record.accepted.length = accepted;
+    for (const count of record.silent) if (count > accepted) record.silent.delete(count);
+  }
   closeCalled(who: number): void {
     this.records[who]!.closeCalled = true;
   }
@@ -146,7 +161,7 @@ export class Ledger {
       const [from, count] = reported[at]!;
       assert.equal(from, who, "reported as something else");
       assert.ok(!held[1] || held[1] === count);
-      if (!held[1]) record.certainlyNot.push(count);
+      if (!held[1] && !record.silent.has(count)) record.certainlyNot.push(count);
     });
     record.ended = by;
     record.undelivered = reported.length;
@@ -158,6 +173,7 @@ export class Ledger {
   note(who: number, acked: number): void {
     const record = this.records[who]!;
     assert.ok(acked >= record.acked, "a receipt was taken back");
+    while (record.silent.has(record.arrived + 1)) record.arrived++;
     assert.ok(acked <= record.arrived, "acknowledged and never delivered");
     record.acked = acked;
   }

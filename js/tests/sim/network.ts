@@ -33,6 +33,7 @@ export type Happening =
   | { type: "packet"; sent: number; packet: Packet }
   | { type: "push timeout"; link: number; no: number }
   | { type: "redial" }
+  | { type: "stored" }
   | { type: "app"; end: "client" | "server" }
   | { type: "fault" };
 

@@ -139,6 +139,9 @@ export class World {
       case "redial":
         client.redial();
         break;
+      case "stored":
+        client.hasStored();
+        break;
       case "app":
         this.app(event.end);
         break;
@@ -202,17 +205,15 @@ export class World {
     else if (die < 88) {
       client.session.refreshAuth_("fresh");
       client.pump();
-    } else if (die < 90) client.reload();
-    else if (die < 91) server.forge(client.session.id_);
+    } else if (die < 91) client.reload();
+    else if (die < 92) server.forge(client.session.id_);
     else if (die < 95) {
       // A look before the time, on both ends.
       client.fire();
       for (const entry of server.entries.values()) entry.pump();
     } else {
       ledger.totals.probes++;
-      client.session.tick_(net.now);
-      client.session.probe_();
-      client.pump();
+      client.probe();
     }
   }
   private restart(): void {

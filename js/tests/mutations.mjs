@@ -1,0 +1,141 @@
+/**
+ * Breaks the rules of `src/session` one at a time, and says which breaks the simulation finds: `node tests/mutations.mjs`.
+ *
+ *   SEEDS=n     how many schedules each may take (default 2,000)
+ *   ONLY=word   those whose name has it
+ *
+ * It fails if one is not found. A text that is not in its file any more is an error: the list follows the source.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const source = (file) => `${here}../src/session/${file}.ts`;
+
+/** What is broken, in which file, and what stands there instead of what. */
+const mutations = [
+  // Messages.
+  ["a repeat is delivered again", "inbox", "if (seq <= received) {", "if (seq < received) {"],
+  ["a repeat is not answered by a receipt", "inbox", "forget();\n        return \"repeat\"", "return \"repeat\""],
+  ["a gap is not noticed", "inbox", "if (seq > received + 1) return \"gap\"", "if (seq > received + 9) return \"gap\""],
+  ["a gap does not end the transport", "session", "if (arrival === \"gap\" && !push) detach(bound, \"gap\");", ""],
+  ["a gap in a push's answer ends it too late", "session", "if (arrival !== \"next\") return;", "if (arrival === \"flood\") return;"],
+  ["a flood is taken", "inbox", "if (received > taken && (", "if (received < taken && ("],
+  ["a flood is no breach", "session", "if (arrival === \"flood\") fail(\"beyond the window\");", ""],
+  ["an answer nobody asked for is no breach", "session", "else if (re > outbox.sent_()) fail(\"nobody asked\");", "else if (re > outbox.sent_()) return;"],
+  ["an answer is given twice", "session", "if (request && requests.delete(re)) {", "if (request) {"],
+  ["an answered request counts as open", "session", "openRequests--;", ""],
+  // The window.
+  ["the peer's messages are not counted", "outbox", "(count < bound.messages && size <= bound.bytes)", "(size <= bound.bytes)"],
+  ["the peer's bytes are not counted", "outbox", "(count < bound.messages && size <= bound.bytes)", "(count < bound.messages)"],
+  ["one message too many", "outbox", "(count < bound.messages &&", "(count <= bound.messages &&"],
+  ["what is not taken does not count", "outbox", "fits(acked + numbered - taken,", "fits(numbered,"],
+  ["the window of welcome is ignored", "session", "outbox.window_(welcome.window);", ""],
+  ["a large message never passes", "outbox", "!count || (count", "(count"],
+  // Replay and receipts.
+  ["nothing is replayed on a new attachment", "session", "fence(bound);\n        outbox.rewind_();", "fence(bound);"],
+  ["nothing is replayed after a move", "session", "fence(bound);\n    outbox.rewind_();\n    doubt();", "fence(bound);\n    doubt();"],
+  ["what was told is not said again after a move", "session", "outbox.rewind_();\n    doubt();", "outbox.rewind_();"],
+  ["a receipt beyond what was sent is no breach", "outbox", "if (received > acked + numbered || took > received) return false;", "received = Math.min(received, acked + numbered);"],
+  ["a receipt goes back", "session", "return taken === received ? { received } : { received, taken };", "return taken === received ? { received: Math.max(received - 1, 0) } : { received, taken };"],
+  ["receipts are never owed", "inbox", "(overdue ||\n        received", "(received"],
+  ["no timer for a receipt", "inbox", "due = now + delay;", "due = now + delay * 40;"],
+  ["half a window is not told at once", "inbox", "received - toldReceived >= halfMessages ||", ""],
+  ["what is taken is never told by itself", "inbox", "(taken > toldTaken && pressing)", "false"],
+  ["a candidate's receipt counts as told", "session", "if (carrier() === bound) inbox.tell_();\n    return receipt();", "inbox.tell_();\n    return receipt();"],
+  ["a receipt before it is safe", "inbox", "const tellable = () => Math.min(received, safe);", "const tellable = () => received;"],
+  // Attachments.
+  ["a number is used twice", "session", "attachment_: ++highest,", "attachment_: highest || ++highest,"],
+  ["lower attachments are not fenced", "session", "other.attachment_ < attachment_)) detach(lower", "other.attachment_ < attachment_ - 99)) detach(lower"],
+  ["a lower candidate attaches after a higher", "session", "if (current > bound.attachment_) return detach(bound, \"superseded\");", ""],
+  ["messages go while attach is not answered", "session", "if (first || carrier() !== bound || (bindings[1] && isMoving())) return first;", "if (first || carrier() !== bound) return first;"],
+  ["messages go on any attachment", "session", "carrier() !== bound || (bindings[1] && isMoving())", "false"],
+  ["a candidate attaches before its proof", "session", "if (isAlone || !bound.pingDue_) sayAttach(bound);", "sayAttach(bound);"],
+  ["a candidate does not step in", "session", "if (best) sayAttach(best);", ""],
+  ["an older pong proves", "session", "if (bound.proved_ || number !== bound.ping_) return;", "if (bound.proved_) return;"],
+  ["somebody else's session is fought for", "session", "(detail.attachment ?? 0) > highest", "(detail.attachment ?? 0) > highest + 1e9"],
+  ["another epoch is taken for this session", "session", "if (epoch && epoch !== welcome.epoch) {", "if (epoch && false) {"],
+  ["another's welcome is taken", "session", "if (welcome.session !== id || welcome.attachment !== bound.attachment_)", "if (false)"],
+  ["frames before welcome are taken", "session", "if (!stage_ && !push && tag !== \"welcome\" && tag !== \"close\")", "if (false)"],
+  // Liveness.
+  ["silence is never noticed", "session", "heard_ + heartbeat * 1.5", "heard_ + heartbeat * 15"],
+  ["a push's answer proves a stream", "session", "if (!push || bound.kind_ === \"websocket\") bound.heard_ = now;", "bound.heard_ = now;"],
+  ["pings are not answered", "session", "bound.pongDue_ = [\"pong\"", "bound.pongSaid_ = [\"pong\""],
+  ["a path that is not proved is kept", "session", "if (until_ <= now) detach", "if (until_ <= now && !stage_) detach"],
+  ["a hello without answer is kept", "session", "if (until_ <= now) detach", "if (until_ <= now && stage_) detach"],
+  ["a session that nobody answers is kept", "session", "if (waitingSince + config.unansweredWithin_ <= now) {", "if (waitingSince + config.unansweredWithin_ * 9 <= now) {"],
+  // Pushes and polls.
+  ["a lost push is not repeated", "http", "if (repeats) outbox_.rewind_();", ""],
+  ["what else was in a lost push is not said again", "http", "bound.attachDue_ = bound.stage_ === ATTACHING && bound.kind_ === \"sse\";", ""],
+  ["a lost pong is not said again", "http", "bound.pongDue_ ??= bound.pongSaid_;", ""],
+  ["receipts in a lost push are not said again", "http", "if (!answered) doubt_();", ""],
+  ["pushes fail for ever", "http", "if (++bound.unanswered_ >= MAX_UNANSWERED_PUSHES)", "if (++bound.unanswered_ >= 99)"],
+  ["a push that made no progress is repeated at once", "http", "bound.retryAt_ = now_() + Math.min(", "bound.retryAt_ = Math.min("],
+  ["two polls at once", "http", "pollOpen_ || pollAt_ < Infinity) return;", "pollAt_ < Infinity) return;"],
+  ["an empty poll is repeated at once", "http", "bound.pollAt_ = now + EMPTY_POLL_PAUSE;", ""],
+  // Closing and loss.
+  ["a message is taken after close", "session", "refused ||= seq > inbox.received_();\n      return;", "refused ||= seq > inbox.received_();"],
+  ["close does not wait for what was sent", "session", "if (!outbox.held_().messages || peerCloses ||", "if (true || peerCloses ||"],
+  ["two that close wait for each other", "session", "(refused && outbox.isHandedOver_())", "false"],
+  ["closing is not said", "session", "bound.closingSaid_ = true;\n    return [\"closing\"];", "return;"],
+  ["closing is not heard", "session", "peerCloses = true;", ""],
+  ["a close has no timeout", "session", "if (closingUntil <= now) finish(closing, \"timeout\");", "closingUntil = closingUntil <= now ? Infinity : closingUntil;"],
+  ["the receipt in a close is ignored", "session", "else if (!outbox.acknowledge_(detail.received ?? 0, 0))", "else if (!outbox.acknowledge_(0, 0))"],
+  ["a close says too much", "session", "received: inbox.received_() }];", "received: inbox.received_() + 1 }];"],
+  ["a candidate's refusal ends the session", "session", "carrier() !== bound ||\n      (!bound.stage_", "(!bound.stage_"],
+  ["a close of a transport ends the session", "close", "/^(superseded|moved|draining|overloaded|auth_expired)$/", "/^(superseded|moved)$/"],
+  ["what is lost is not reported", "session", "const undelivered = outbox.drain_();", "const undelivered = outbox.drain_().slice(1);"],
+  ["messages are accepted after close", "session", "if (phase) return \"closed\";", "if (phase === ENDED) return \"closed\";"],
+  ["the outbox has no bound", "session", "if (!outbox.fits_(size, config.outbox_)) return \"full\";", ""],
+  ["requests have no bound", "session", "if (tag === \"req\" && openRequests >= config.requests_) return", "if (tag === \"req\" && openRequests >= 9999) return"],
+  // What was kept.
+  ["what was received before a reload comes again", "session", "createInbox(config.window_, undefined, saved.received_, saved.vague_)", "createInbox(config.window_)"],
+  ["a vague note is taken literally", "inbox", "if (vague && seq > received) received = taken = seq - 1;", ""],
+  ["what was sent before a reload is not known", "session", "outbox.renumber_(welcome.received);", ""],
+  ["an attachment's number comes again after a reload", "session", "let highest = saved.highest_ ?? 0;", "let highest = 0;"],
+];
+
+const seeds = process.env.SEEDS ?? "2000";
+const only = process.env.ONLY ?? "";
+const folder = mkdtempSync(`${tmpdir()}/mutations-`);
+let missed = 0;
+let errors = 0;
+for (const [name, file, from, to] of mutations) {
+  if (!name.includes(only)) continue;
+  const text = readFileSync(source(file), "utf8");
+  if (text.split(from).length !== 2) {
+    console.log(`ERROR   ${name}: stands ${text.split(from).length - 1} times in ${file}.ts`);
+    errors++;
+    continue;
+  }
+  await build({
+    entryPoints: [`${here}sim.test.ts`],
+    outfile: `${folder}/sim.mjs`,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    packages: "external",
+    logLevel: "error",
+    plugins: [
+      {
+        name: "mutate",
+        setup({ onLoad }) {
+          onLoad({ filter: new RegExp(`/src/session/${file}\\.ts$`) }, () => ({ contents: text.replace(from, () => to), loader: "ts" }));
+        },
+      },
+    ],
+  });
+  const run = spawnSync(process.execPath, [`${folder}/sim.mjs`], { env: { ...process.env, SEEDS: seeds }, encoding: "utf8", timeout: 240_000 });
+  const said = `${run.stdout}${run.stderr}`;
+  const found = run.status !== 0;
+  if (!found) missed++;
+  const [, why = run.status === null ? "it hangs" : ""] = /seed (\d+: .*)/.exec(said) ?? [];
+  console.log(`${found ? "found " : "MISSED"}  ${name}${found ? `: seed ${why.slice(0, 110)}` : ""}`);
+}
+rmSync(folder, { recursive: true });
+console.log(`${missed} were not found`);
+process.exit(missed || errors ? 1 : 0);
