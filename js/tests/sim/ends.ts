@@ -449,6 +449,91 @@ export class Client {
     }
   }
 
+  /** A peer that breaks a rule, or a box that speaks in its name: what must follow is asked for at once. */
+  rogue(): void {
+    const { net, session } = this;
+    const { rng } = net;
+    const line = this.lines[rng.below(this.lines.length)];
+    if (!line || !session.isOpen_()) return;
+    this.fireIfDue();
+    const { bound } = line;
+    const [id, , epoch, highest, received, acked] = session.state_();
+    const isCarrier = session.carrier_() === bound;
+    const unsent = session.queue_().filter((held) => !held[1]).length;
+    const sent = acked + session.queue_().length - unsent;
+    const hear = (...frames: Frame[]) => {
+      net.log(() => `link ${line.link} rogue ${JSON.stringify(frames)}`);
+      this.ledger.totals.rogues++;
+      for (const frame of frames) {
+        session.tick_(net.now);
+        this.referee.heard(bound, false, frame);
+        session.frame_(bound, false, frame);
+      }
+    };
+    const isGone = () => assert.ok(!session.bindings_().includes(bound), "a transport is kept that brought what is not of the protocol");
+    const endsWith = (code: string) => assert.equal(session.end_()?.[1], code);
+    const livesOn = () => assert.ok(session.isOpen_(), "the session has ended with a transport");
+    const welcome = (of: string, attachment: number, life: string): Frame => [
+      "welcome",
+      { session: of, epoch: life, attachment, received: acked, resumed: true, window: this.config.window_, heartbeat_ms: 1000,
+        resume_window_ms: 1000, max_message_bytes: 1000, max_batch_bytes: 1000, transports: [] },
+    ];
+    if (!bound.stage_) {
+      if (epoch && rng.chance(300)) {
+        hear(welcome(id, bound.attachment_, "another"));
+        endsWith("unknown_session");
+      } else {
+        const other = welcome(id, bound.attachment_ + 1, epoch ?? "epoch");
+        hear(rng.pick<Frame>([["msg", received + 1, 0, 0, 1], ["ack", acked], ["ping", 1], welcome("another", bound.attachment_, epoch ?? "epoch"), other]));
+        isGone();
+        livesOn();
+      }
+    } else if (isCarrier) {
+      const breaches: (() => void)[] = [
+        () => {
+          hear(makeClose("superseded", "", { attachment: highest + 1000 }));
+          endsWith("superseded");
+          assert.equal(session.transmit_(bound), undefined, "somebody else's session is closed");
+        },
+        () => {
+          hear(makeClose(rng.pick(["draining", "overloaded", "auth_expired", "moved"])));
+          isGone();
+          livesOn();
+        },
+        () => {
+          hear(["ack", sent + 1]);
+          endsWith("protocol_error");
+        },
+        () => {
+          // It would count as received: so in a session of its own.
+          const other = createSession(this.config, id, this.key, net.now, httpRules);
+          const path = other.introduce_("websocket", false, undefined)!;
+          for (let count = rng.below(3); count > 0; count--) other.send_("req", 0, "0", 1);
+          while (other.transmit_(path));
+          const asked = other.queue_().filter((held) => held[1]).length;
+          for (const frame of [welcome(id, path.attachment_, "epoch"), ["res", 1, asked + 1, 0, 1] as Frame]) {
+            other.frame_(path, false, frame[0] === "welcome" ? ["welcome", { ...frame[1], received: 0 }] : frame);
+          }
+          assert.equal(other.end_()?.[1], "protocol_error");
+        },
+        () => {
+          const [, taken] = session.receipt_();
+          if (received === taken || this.reloads) return;
+          hear(["msg", received + 1, 0, 0, this.config.window_.bytes + 1]);
+          endsWith("protocol_error");
+        },
+        () => hear(["pong", 1_000_000]),
+      ];
+      rng.pick(breaches)();
+    } else if (rng.chance(300)) hear(["pong", 1_000_000]);
+    else {
+      hear(makeClose("forbidden"));
+      isGone();
+      livesOn();
+    }
+    this.pump();
+  }
+
   turn(sends: number): void {
     this.app.turn(this.handle, sends);
     this.pump();

@@ -267,7 +267,7 @@ export class Referee {
     }
     switch (tag) {
       case "welcome":
-        if (one.stage !== "greeting") return;
+        if (one.stage !== "greeting" || value.session !== this.session.id_ || value.attachment !== one.attachment) return;
         one.stage = one.candidate ? "welcomed" : "attached";
         one.proved = one.kind === "websocket";
         one.unproved = now;
