@@ -51,7 +51,7 @@ export class App {
     assert.equal(answers, request, "the answer to another request");
     this.ledger.totals.replies++;
   }
-  private send(handle: Handle, tag: MessageTag, re: number, answers: number, again = false): void {
+  private send(handle: Handle, tag: MessageTag, re: number, answers: number, again = false): boolean {
     const { rng } = this.net;
     const json = tag === "err" || rng.chance(400);
     const pad = rng.chance(100) ? 60 : rng.below(20);
@@ -62,6 +62,7 @@ export class App {
       if (tag === "req") assert.ok(++this.openRequests <= (handle.requests || Infinity), "more requests wait than may");
     } else if (sent === "closed") assert.ok(!handle.isOpen());
     else if (sent === "too_many_requests") assert.ok(this.openRequests >= handle.requests, "requests that were answered count");
+    return typeof sent === "object";
   }
   /** One turn: sends some, takes some, answers some. */
   turn(handle: Handle, sends: number): void {
@@ -74,9 +75,8 @@ export class App {
       const [seq, count, again] = this.toAnswer.shift()!;
       const tag = rng.chance(200) ? "err" : "res";
       if (!rng.chance(900)) continue;
-      this.send(handle, tag, seq, count, again);
       // Only the first counts.
-      if (!again && faulty && rng.chance(200)) this.toAnswer.push([seq, count, true]);
+      if (this.send(handle, tag, seq, count, again) && !again && faulty && rng.chance(200)) this.toAnswer.push([seq, count, true]);
     }
   }
   /** The page is another, and has heard all that the one before it heard. */

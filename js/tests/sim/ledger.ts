@@ -112,6 +112,7 @@ export class Ledger {
     assert.ok(!receiver.ended, "a message was delivered after the end");
     assert.equal((receiver.from ??= from), from, "one session heard two");
     const { silent } = this.records[from]!;
+    assert.ok(!silent.has(count), "a second answer to a request");
     while (silent.has(receiver.delivered + 1) && count > receiver.delivered + 1) receiver.delivered++;
     assert.equal(count, receiver.delivered + 1, `lost, repeated or reordered: ${from} to ${who}`);
     receiver.delivered = count;
