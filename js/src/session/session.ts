@@ -71,8 +71,6 @@ const OPEN = 0;
 const CLOSING = 1;
 const ENDED = 2;
 
-/** A receipt that is about little may wait for company for so long. */
-const RECEIPT_WITHIN = 2_000;
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
 /** One that carries, one that takes over, two candidates. */
@@ -179,7 +177,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   };
   /** A WebSocket on which messages wait for their receipt is asked when nothing comes: not before it may be due. */
   const doubtAt = ({ kind_ }: Binding) =>
-    kind_ === "websocket" && outbox.isAdvanced_() ? now + RECEIPT_WITHIN + answerTime() : Infinity;
+    kind_ === "websocket" && outbox.isAdvanced_() ? now + config.lightAckDelay_ + answerTime() : Infinity;
 
   /** Gives up waiting for an answer, if that was long enough. */
   const abandonIfDue = () => {
