@@ -44,7 +44,7 @@ const mutations = [
   ["receipts are never owed", "inbox", "(overdue ||\n        received", "(received"],
   ["a receipt about much waits as one about little", "inbox", "due = Math.min(due, now + delay);", "due = Math.min(due, now + light);"],
   ["no timer for a receipt about little", "inbox", "due = Math.min(due, now + Math.max(light, delay));", ""],
-  ["a question is not answered by a receipt", "inbox", "overdue ||= isUntold();", ""],
+  ["a question is not answered by a receipt", "inbox", "overdue ||= isUntold() || received > safe;", ""],
   ["who waits does not ask", "outbox", "if (asks) asked = acked + numbered;", "return false;"],
   ["half a window is not told at once", "inbox", "received - toldReceived >= halfMessages ||", ""],
   ["what is taken is never told by itself", "inbox", "(taken > toldTaken && pressing)", "false"],

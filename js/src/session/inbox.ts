@@ -100,7 +100,7 @@ export const createInbox = (window: Window, capacity = window, received = 0) => 
     },
     /** The peer asks what was received: it is told now, unless it knows. */
     ask_() {
-      overdue ||= isUntold();
+      overdue ||= isUntold() || received > safe;
     },
     timeout_(now: number) {
       if (due <= now) {
