@@ -43,7 +43,7 @@ const mutations = [
   ["a receipt goes back", "session", "return taken === received ? { received } : { received, taken };", "return taken === received ? { received: Math.max(received - 1, 0) } : { received, taken };"],
   ["receipts are never owed", "inbox", "(overdue ||\n        received", "(received"],
   ["a receipt about much waits as one about little", "inbox", "due = Math.min(due, now + delay);", "due = Math.min(due, now + light);"],
-  ["no timer for a receipt about little", "inbox", "due = Math.min(due, now + Math.max(light, delay));", ""],
+  ["no timer for a receipt about little", "inbox", "due = Math.min(due, now + Math.max(light, delay));", ";"],
   ["a question is not answered by a receipt", "inbox", "overdue ||= isUntold() || received > safe;", ""],
   ["who waits does not ask", "outbox", "if (asks) asked = acked + numbered;", "return false;"],
   ["half a window is not told at once", "inbox", "received - toldReceived >= halfMessages ||", ""],

@@ -73,9 +73,6 @@ const ENDED = 2;
 
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
-/** One that carries, one that takes over, two candidates. */
-const MAX_BINDINGS = 4;
-
 export const createSession = (config: Config, id: string, key: string, now: number, rules?: HttpRules, saved: Partial<Saved> = {}) => {
   let epoch = saved.epoch_;
   /** The live attachments, by their numbers. */
@@ -554,10 +551,6 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         current = highest;
         fence(bound);
         outbox.rewind_();
-      }
-      if (bindings.length >= MAX_BINDINGS) {
-        const oldest = bindings.find(({ candidate_, stage_ }) => candidate_ && stage_ !== ATTACHING);
-        if (oldest) detach(oldest, "superseded");
       }
       bindings.push(bound);
       return bound;

@@ -24,7 +24,6 @@ export const createPlan = (allowed: readonly TransportKind[], first?: TransportK
   };
 
   return {
-    allows_: (kind: TransportKind) => allowed.includes(kind),
     demote_: demote,
     /** Takes the server's word, within what the application allows. */
     rank_(offered: readonly TransportKind[]) {
@@ -63,3 +62,5 @@ export const createPlan = (allowed: readonly TransportKind[], first?: TransportK
     },
   };
 };
+
+export type CreatePlan = typeof createPlan;

@@ -16,12 +16,13 @@ import type { Carrier, Hooks, Target, Transport } from "../transport/transport.j
 import type { Events, Lost, Message, Options, Socket, State } from "./api.js";
 import { ThroughlineError } from "./error.js";
 import type { Parts } from "./parts.js";
-import { createPlan, SHORT_LIFE } from "./plan.js";
 
 /** How long the token and the opening of a transport may take, each. */
 const CONNECT_TIMEOUT = 5_000;
 /** The least time that a transport has for itself before the next is dialled beside it. */
 const HEAD_START = 250;
+/** A transport that ends within this time of its opening was short-lived. */
+const SHORT_LIFE = 5_000;
 /** More in one batch gains nothing. */
 const BATCH = 64 << 10;
 /** A timer that is so late was held back, or the device slept. */
@@ -58,7 +59,7 @@ const errorOf = ([, code, reason]: Close) => new ThroughlineError(code, reason);
 /** Opens a socket over the given transports, best first, in the given encoding. */
 export const openSocket = <In, Out>(url: string, given: readonly (Transport | Parts)[], codec: Codec, options: Options = {}): Socket<In, Out> => {
   const transports = given.filter((one): one is Transport => !!(one as Transport).open_);
-  const { rules_, page_, renewal_, roaming_, journal_, memory_ } = Object.assign({}, ...given) as Transport & Parts;
+  const { rules_, plan_, page_, renewal_, roaming_, journal_, memory_ } = Object.assign({}, ...given) as Transport & Parts;
   if (!transports[0]) throw new TypeError("no transports");
   const config = { ...defaults, cautious_: true, ...(options.outbox && { outbox_: options.outbox }) };
   const pauses = createPauses(options.backoff ?? { base: 500, cap: 30_000 });
@@ -67,7 +68,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const kinds = transports.map(({ kind_ }) => kind_);
   // Where there is no choice there is nothing to remember.
   const memory = kinds[1] && memory_?.(new URL(base).origin);
-  const plan = createPlan(kinds, kinds.find((kind) => memory && memory.kind_ === kind));
+  const plan = plan_?.(kinds, kinds.find((kind) => memory && memory.kind_ === kind));
 
   // Wall-clock time, which goes on while a device sleeps, made never to go back.
   let skew = 0;
@@ -141,6 +142,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const adrift = (reason: ThroughlineError, retryAt?: number) =>
     become({ status: session.isKnown_() ? "reconnecting" : "connecting", reason, ...(retryAt && { retryAt }) });
 
+  /** The next to try in this round, beside those that are under way. */
+  const nextKind = (underWay: readonly TransportKind[] = []) =>
+    plan ? plan.next_(clock(), underWay) : otherwise || notOffered || underWay[0] ? undefined : kinds[0];
+
   // What the application takes.
 
   const take = (of: Session) => {
@@ -194,7 +199,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   // Dialling.
 
   const newRound = () => {
-    plan.restart_();
+    plan?.restart_();
     notOffered = undefined;
     otherwise = false;
   };
@@ -212,7 +217,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     if (state.status === "connected") return;
     raceTimer = setTimeout(() => {
       const underWay = [...dials.keys(), ...bounds().map(({ kind_ }) => kind_)];
-      const next = underWay[0] && plan.next_(clock(), underWay);
+      const next = underWay[0] && nextKind(underWay);
       if (next) void dial(next);
     }, wait);
   };
@@ -241,13 +246,13 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
 
   /** Goes on after a transport failed to carry the session. */
   const failed = (kind: TransportKind, reason: ThroughlineError, retryAfter = 0, offered?: Close) => {
-    plan.failed_(kind);
+    plan?.failed_(kind);
     if (offered) notOffered = offered;
     else otherwise = true;
     if (bounds()[0] || dials.size) return race(0);
     // It may be a box on the way that only dislikes this transport: the round goes on afterwards.
     if (retryAfter) return pauseAfterFailure(reason, retryAfter);
-    if (plan.next_(clock())) return adrift(reason);
+    if (nextKind()) return adrift(reason);
     const never = otherwise ? undefined : notOffered;
     newRound();
     if (never) giveUp(never);
@@ -366,10 +371,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     const now = clock();
     const wasCut = state.status === "reconnecting";
     bound.openedAt_ = now;
-    if (wished_) plan.prefer_(kind_);
+    if (wished_) plan?.prefer_(kind_);
     else if (memory) memory.note_(kind_);
-    plan.rank_(session.offered_());
-    plan.carried_(kind_, now);
+    plan?.rank_(session.offered_());
+    plan?.carried_(kind_, now);
     newRound();
     // What another was quicker than.
     if (!wished_) {
@@ -390,9 +395,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       const life = now - openedAt_;
       if (life >= SHORT_LIFE) pauses.reset_();
       // It opened and does not carry both ways.
-      if (/^u/.test(why)) plan.demote_(kind_, now);
+      if (/^u/.test(why)) plan?.demote_(kind_, now);
       // Otherwise somebody decided so.
-      else if (!close && why !== "superseded") plan.endedAfter_(kind_, life, now);
+      else if (!close && why !== "superseded") plan?.endedAfter_(kind_, life, now);
       newRound();
     }
     const reason = close ? errorOf(close) : (failure_ ?? new ThroughlineError("no_answer", `${kind_}: ${why}`));
@@ -413,9 +418,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
 
   const asked = (kind: TransportKind | undefined, elsewhere?: boolean) => {
     const carrier = session.carrier_();
-    if (kind && !plan.allows_(kind)) return;
-    if (!carrier) return plan.prefer_(kind);
-    const next = kind ?? plan.next_(clock());
+    if (kind && !kinds.includes(kind)) return;
+    if (!carrier) return plan?.prefer_(kind);
+    const next = kind ?? nextKind();
     // The same kind as well: the wish may be to get off a path, or a node.
     if (next && (kind || elsewhere || next !== carrier.kind_)) void dial(next, !!kind);
   };
@@ -500,7 +505,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     );
   });
   const better = roaming_?.((kind) => {
-    const next = plan.better_(kind, clock());
+    const next = plan?.better_(kind, clock());
     if (next && !dials.size && !bounds()[1]) void dial(next);
     return next;
   });
@@ -585,8 +590,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     drain();
     if (over) return;
     if (!bounds()[0] && !dials.size && !retryTimer && !away) {
-      if (!plan.next_(now)) newRound();
-      void dial(plan.next_(now)!);
+      if (!nextKind()) newRound();
+      void dial(nextKind()!);
     }
     const due = session.due_();
     if (due !== dueAt || due === Infinity) {
@@ -676,7 +681,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       return () => void listeners[name].delete(listener);
     },
     moveTo(kind) {
-      if (!kind) plan.prefer_(undefined);
+      if (!kind) plan?.prefer_(undefined);
       asked(kind);
     },
     close(code = "normal", reason = "") {

@@ -1,12 +1,14 @@
 /** Held requests with pushes beside them. It implements the client's side of `docs/PROTOCOL.md`, "Long-polling". */
 
 import { httpRules } from "../session/http.js";
+import { createPlan } from "../socket/plan.js";
 import { httpCarrier, readBatch } from "./http.js";
 import type { Transport } from "./transport.js";
 
 export const longPolling: Transport = {
   kind_: "long-polling",
   rules_: httpRules,
+  plan_: createPlan,
   open_(target, hooks) {
     const { codec_ } = target;
     const read = async (response: Response): Promise<boolean> => {

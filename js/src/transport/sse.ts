@@ -6,12 +6,14 @@
 import { eventStream } from "../frame/event-stream.js";
 import { json } from "../frame/json.js";
 import { httpRules } from "../session/http.js";
+import { createPlan } from "../socket/plan.js";
 import { httpCarrier, mediaOf, notOurs, readBatch } from "./http.js";
 import type { Transport } from "./transport.js";
 
 export const sse: Transport = {
   kind_: "sse",
   rules_: httpRules,
+  plan_: createPlan,
   open_(target, hooks) {
     const { codec_ } = target;
     const carrier = httpCarrier(target, hooks, codec_.stream_, async (response) => {

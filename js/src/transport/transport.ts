@@ -2,6 +2,7 @@
 
 import type { Codec, Frame, Packed, TransportKind } from "../frame/frame.js";
 import type { HttpRules } from "../session/http.js";
+import type { CreatePlan } from "../socket/plan.js";
 import type { ThroughlineError } from "../socket/error.js";
 
 /** Where a session's requests go, and how. */
@@ -37,5 +38,7 @@ export interface Transport {
   readonly kind_: TransportKind;
   /** Rules of the session that only this kind needs. */
   readonly rules_?: HttpRules;
+  /** Chooses among several: those that are the second choice bring it along. */
+  readonly plan_?: CreatePlan;
   open_(target: Target, hooks: Hooks): Carrier;
 }
