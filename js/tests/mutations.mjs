@@ -72,7 +72,7 @@ const mutations = [
   ["a session that nobody answers is kept", "session", "if (waitingSince + config.unansweredWithin_ <= now) {", "if (waitingSince + config.unansweredWithin_ * 9 <= now) {"],
   // Pushes and polls.
   ["a lost push is not repeated", "http", "if (repeats) outbox_.rewind_();", ""],
-  ["what else was in a lost push is not said again", "http", "bound.attachDue_ = bound.stage_ === ATTACHING && bound.kind_ === \"sse\";", ""],
+  ["a lost ping is not said again", "http", "bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;", ""],
   ["a lost pong is not said again", "http", "bound.pongDue_ ??= bound.pongSaid_;", ""],
   ["receipts in a lost push are not said again", "http", "if (!answered) doubt_();", ""],
   ["pushes fail for ever", "http", "if (++bound.unanswered_ >= MAX_UNANSWERED_PUSHES)", "if (++bound.unanswered_ >= 99)"],
@@ -97,7 +97,8 @@ const mutations = [
   // What was kept.
   ["what was received before a reload comes again", "session", "createInbox(config.window_, undefined, saved.received_, saved.vague_)", "createInbox(config.window_)"],
   ["a vague note is taken literally", "inbox", "if (vague && seq > received) received = taken = seq - 1;", ""],
-  ["what was sent before a reload is not known", "session", "outbox.renumber_(welcome.received);", ""],
+  ["what was sent before a reload is not known", "session", "outbox.renumber_(welcome.received, welcome.taken ?? welcome.received);", ""],
+  ["what the server had not taken before a reload is forgotten", "outbox", "for (; taken > took; taken--) untaken.push(0);", ""],
   ["an attachment's number comes again after a reload", "session", "let highest = saved.highest_ ?? 0;", "let highest = 0;"],
 ];
 

@@ -4,7 +4,7 @@
  */
 
 import type { Frame } from "../frame/frame.js";
-import { ATTACHED, ATTACHING, type Binding, GREETING } from "./binding.js";
+import { ATTACHED, type Binding, GREETING } from "./binding.js";
 import type { Config } from "./config.js";
 import type { Outbox } from "./outbox.js";
 
@@ -38,9 +38,8 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, answe
     if (!has_(bound)) return;
     if (answered) bound.unanswered_ = 0;
     else {
-      // What else the push may have brought is said again.
+      // What else the push may have brought is said again; for `attach` the time is out.
       bound.closingSaid_ = bound.closeSaid_ = false;
-      bound.attachDue_ = bound.stage_ === ATTACHING && bound.kind_ === "sse";
       bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;
       bound.pongDue_ ??= bound.pongSaid_;
       if (++bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach_(bound, "uplink lost");

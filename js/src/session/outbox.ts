@@ -14,6 +14,8 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
   /** Which of `queue` is next on the transport that carries now. */
   let cursor = 0;
   let taken = acked;
+  /** Up to where sizes are not known any more: till that is taken, nothing new is sent. Brought back, only `welcome` tells. */
+  let blind = acked && Infinity;
   /** The highest that may be sent. */
   let upTo = Infinity;
   /** Sizes of the messages after `taken` up to `acked`: not held any more, still counted by the window. */
@@ -41,7 +43,11 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
       upTo = seq;
     },
     /** Numbers again what the peer has received from before this was brought back. */
-    renumber_(received: number) {
+    renumber_(received: number, took: number) {
+      if (blind === Infinity) {
+        blind = acked;
+        for (; taken > took; taken--) untaken.push(0);
+      }
       while (acked + numbered < received && queue[numbered]?.[1]) number();
     },
     acked_: () => acked,
@@ -68,6 +74,7 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
       (fresh &&
         cursor < queue.length &&
         acked + cursor < upTo &&
+        taken >= blind &&
         fits(acked + numbered - taken, outstanding + queue[cursor]![4], window)),
     /** The next message for the transport that carries, and whether it was numbered just now; only where there is one. */
     next_(): readonly [held: Held, fresh: boolean] {

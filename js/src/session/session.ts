@@ -242,7 +242,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       // Another life of the session: what this one had is not there.
       return finish(makeClose("unknown_session", "the server has forgotten the session"), "peer");
     }
-    outbox.renumber_(welcome.received);
+    outbox.renumber_(welcome.received, welcome.taken ?? welcome.received);
     if (!outbox.acknowledge_(welcome.received, welcome.taken ?? welcome.received)) return fail("a wrong receipt");
     const isAlone = !carrier();
     outbox.window_(welcome.window);

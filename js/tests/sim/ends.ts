@@ -14,7 +14,6 @@ import { body, type Ledger, type Role } from "./ledger.js";
 import { Referee } from "./referee.js";
 import type { Asked, Network } from "./network.js";
 
-const PUSH_TIMEOUT = 5000;
 const KINDS: readonly TransportKind[] = ["websocket", "sse", "long-polling"];
 
 /** What an application needs of either end. */
@@ -179,6 +178,7 @@ export class Client {
   private stored: Kept | undefined;
   private storing: Kept | undefined;
   private waking = false;
+  private isRogue = false;
 
   constructor(
     private readonly config: Config,
@@ -385,6 +385,7 @@ export class Client {
       move_: () => undefined,
       ended_: ([, code, reason], by, undelivered) => {
         net.log(() => `client ${app.who} ended ${code} ${reason} ${by}`);
+        assert.ok(code !== "protocol_error" || this.isRogue, `the session found a breach where there is none: ${reason}`);
         ledger.ended(app.who, session.acked_(), by, undelivered);
         assert.equal(session.event_(), undefined, "an event after the end");
       },
@@ -444,7 +445,7 @@ export class Client {
       else if (!line.push) line.open = net.request(link, { type: "hello", frames: batch });
       else {
         line.inFlight = net.request(link, { type: "push", push: line.push, frames: batch });
-        net.schedule(PUSH_TIMEOUT, { type: "push timeout", link, no: line.inFlight });
+        net.schedule(session.answerTime_(), { type: "push timeout", link, no: line.inFlight });
       }
     }
   }
@@ -453,14 +454,16 @@ export class Client {
   rogue(): void {
     const { net, session } = this;
     const { rng } = net;
-    const line = this.lines[rng.below(this.lines.length)];
-    if (!line || !session.isOpen_()) return;
     this.fireIfDue();
+    const unproved = this.lines.find(({ bound }) => bound.stage_ && !bound.proved_);
+    const line = unproved && rng.chance(500) ? unproved : this.lines[rng.below(this.lines.length)];
+    if (!line || !session.isOpen_()) return;
     const { bound } = line;
     const [id, , epoch, highest, received, acked] = session.state_();
     const isCarrier = session.carrier_() === bound;
     const unsent = session.queue_().filter((held) => !held[1]).length;
     const sent = acked + session.queue_().length - unsent;
+    this.isRogue = true;
     const hear = (...frames: Frame[]) => {
       net.log(() => `link ${line.link} rogue ${JSON.stringify(frames)}`);
       this.ledger.totals.rogues++;
@@ -478,7 +481,8 @@ export class Client {
       { session: of, epoch: life, attachment, received: acked, resumed: true, window: this.config.window_, heartbeat_ms: 1000,
         resume_window_ms: 1000, max_message_bytes: 1000, max_batch_bytes: 1000, transports: [] },
     ];
-    if (!bound.stage_) {
+    if (line === unproved) hear(["pong", 1_000_000]);
+    else if (!bound.stage_) {
       if (epoch && rng.chance(300)) {
         hear(welcome(id, bound.attachment_, "another"));
         endsWith("unknown_session");
@@ -531,6 +535,8 @@ export class Client {
       isGone();
       livesOn();
     }
+    this.drain();
+    this.isRogue = false;
     this.pump();
   }
 

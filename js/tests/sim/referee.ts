@@ -27,7 +27,6 @@ interface Seen {
   /** Since when it is to be proved. */
   unproved: number;
   pongOwed: number | undefined;
-  attachOwed: boolean;
   closingSaid: boolean;
   closeSaid: boolean;
   /** What is on its way in a push. */
@@ -57,6 +56,7 @@ export class Referee {
   private untoldSince = Infinity;
   private pressedSince = Infinity;
   private repeated = false;
+  private blind: boolean;
   private heartbeat = 0;
   private closingSince = Infinity;
   private refused = false;
@@ -77,6 +77,7 @@ export class Referee {
     this.acked = this.peerTook = saved?.acked_ ?? 0;
     this.sent = sent ?? this.acked;
     this.epoch = saved?.epoch_;
+    this.blind = !!saved;
     this.highest = saved ? saved.highest_ - 1000 : 0;
   }
 
@@ -104,7 +105,6 @@ export class Referee {
       proved: false,
       unproved: Infinity,
       pongOwed: undefined,
-      attachOwed: false,
       closingSaid: false,
       closeSaid: false,
       flight: [],
@@ -148,12 +148,11 @@ export class Referee {
   private attachSaid(one: Seen): void {
     this.breach(one.attachment >= this.tried, "C4: a lower number attaches");
     const carried = this.live.some(([, other]) => other !== one && (other.stage === "attached" || (other.stage === "greeting" && !other.candidate)));
-    this.breach(one.kind !== "sse" || one.proved || !carried || one.attachOwed, "P1: it attaches before its proof");
+    this.breach(one.kind !== "sse" || one.proved || !carried, "P1: it attaches before its proof");
     this.tried = one.attachment;
     one.stage = "attaching";
     // A candidate's silence does not count.
     one.heard = this.now();
-    one.attachOwed = false;
   }
   said(bound: Binding, frame: Frame): void {
     const one = this.seen.get(bound)!;
@@ -229,7 +228,6 @@ export class Referee {
       one.unanswered++;
       for (const [tag, value] of flight) {
         if (tag === "pong") one.pongOwed ??= value ?? 0;
-        if (tag === "attach" && one.stage === "attaching") one.attachOwed = true;
       }
     }
     const unacked = this.session.queue_().length && this.sent > acked;
@@ -273,6 +271,9 @@ export class Referee {
         this.heartbeat = value.heartbeat_ms;
         this.window = value.window;
         this.sent = Math.max(this.sent, value.received);
+        // Brought back, only the server knows what it had taken.
+        if (this.blind) this.peerTook = Math.min(this.peerTook, value.taken ?? value.received);
+        this.blind = false;
         this.acknowledged(value.received, value.taken);
         break;
       case "ack":
@@ -324,7 +325,7 @@ export class Referee {
     for (const [bound, one] of this.live) {
       this.doubted(bound, one);
       const { stage, kind, candidate } = one;
-      this.breach(stage !== "welcomed" || carrier || this.live.some(([, { stage }]) => stage === "attaching") || one.flight.length, "P3: a welcomed candidate and no carrier");
+      this.breach(stage !== "welcomed" || carrier || moving, "P3: a welcomed candidate and no carrier");
       if (stage === "attached" || stage === "attaching") {
         this.breach(now - one.heard <= this.heartbeat * 1.5 + SKEW, "L2: a silent transport is kept");
       }
@@ -334,7 +335,6 @@ export class Referee {
       }
       if (kind === "long-polling" || stage === "greeting" || (kind === "sse" && one.flight.length)) continue;
       this.breach(one.pongOwed === undefined, "L1: a ping is not answered");
-      this.breach(!one.attachOwed, "Q5: attach is not said again");
       if (one !== carrier || moving || kind !== "websocket" || candidate !== one.candidate) continue;
       this.receipts(one, now);
       if (this.closingSince < Infinity) this.closing(one);

@@ -207,8 +207,8 @@ export class World {
       client.pump();
     } else if (die < 91) client.reload();
     else if (die < 92) server.forge(client.session.id_);
-    else if (die < 93) client.rogue();
-    else if (die < 95) {
+    else if (die < 94) client.rogue();
+    else if (die < 96) {
       // A look before the time, on both ends.
       client.fire();
       for (const entry of server.entries.values()) entry.pump();
