@@ -22,7 +22,7 @@ use throughline::frame::{
     Ack, Attachment, Batch, BatchWriter, Body, Encoding, Frame, Hello, Limits, Role, Seq, SessionId,
     SessionKey, TransportKind, VERSION, Window,
 };
-use throughline::talk::Join;
+use throughline::room::payload::Join;
 use throughline::{Hub, Server, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
+use throughline::client::rooms::Event;
 use throughline::frame::Json;
-use throughline::guest::Event;
+use throughline::room::payload::{Change, Join, Notice, Who};
 use throughline::server::{Attempt, Grant};
-use throughline::talk::{Change, Join, Notice, Who};
 use throughline::{Client, Hub, Rooms, Server, Socket};
 
 const ROOM: &str = "everybody";

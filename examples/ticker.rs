@@ -9,11 +9,11 @@
 
 use std::time::Duration;
 
+use throughline::client::rooms::Event;
 use throughline::frame::Window;
-use throughline::guest::Event;
 use throughline::hub::{PublishError, RoomConfig, Slow};
+use throughline::room::payload::{Join, Notice};
 use throughline::session::Config;
-use throughline::talk::{Join, Notice};
 use throughline::{Body, Client, Hub, Rooms, Server, Socket};
 
 const ROOM: &str = "prices";

@@ -22,14 +22,12 @@
 //! # Features
 //!
 //! `server` and `client` are on by default and bring `socket`, which is what both share. Without any of them the crate
-//! is its core: [`frame`] and [`session`], [`talk`] and [`room`], without I/O or a runtime. `testing` adds a rough network in a box, for the tests
-//! of what is built on this.
+//! is its core: [`frame`], [`session`] and [`room`], without I/O or a runtime. `testing` adds a rough network in a box,
+//! for the tests of what is built on this.
 
 #[cfg(feature = "client")]
 pub mod client;
 pub mod frame;
-#[cfg(feature = "client")]
-pub mod guest;
 #[cfg(feature = "socket")]
 pub mod hub;
 pub mod room;
@@ -42,18 +40,15 @@ pub mod session;
     expect(dead_code, reason = "each side uses its own part of what drives sockets")
 )]
 pub mod socket;
-pub mod talk;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "socket")]
 pub mod transport;
 
 #[cfg(feature = "client")]
-pub use client::{Client, ConnectError, Freshness};
+pub use client::{Client, ConnectError, Freshness, Rooms};
 #[cfg(feature = "socket")]
 pub use frame::{Body, Close, CloseCode, Message, SessionId, TransportKind};
-#[cfg(feature = "client")]
-pub use guest::Rooms;
 #[cfg(feature = "socket")]
 pub use hub::{Hub, Live, Member, Room};
 #[cfg(feature = "server")]

@@ -14,7 +14,7 @@ mod ticker;
 use std::collections::HashMap;
 
 use support::{Served, within};
-use throughline::guest::Event;
+use throughline::client::rooms::Event;
 use throughline::{CloseCode, Rooms};
 
 /// Receives until the list of who is online reads so.

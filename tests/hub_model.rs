@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use rng::Rng;
 use throughline::frame::{Body, Epoch, Json, Seq, SessionId, Window};
+use throughline::room::payload::{Change, Join, Notice, Position, Read, Who};
 use throughline::room::{Config, Drained, Effects, Keep, Line, Offer, RoomState, Saying, Slow};
-use throughline::talk::{Change, Join, Notice, Position, Read, Who};
 
 const SESSIONS: u64 = 6;
 const PRINCIPALS: u64 = 4;

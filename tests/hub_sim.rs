@@ -22,12 +22,12 @@ use std::time::Duration;
 use rng::Rng;
 use support::{Served, within};
 use throughline::client::Backoff;
+use throughline::client::rooms::{Event, RoomError};
 use throughline::frame::{Json, TransportKind, Window};
-use throughline::guest::{Event, RoomError};
 use throughline::hub::{Hub, Keep, RoomConfig, Slow};
+use throughline::room::payload::{Change, Join, Notice, Position, Who};
 use throughline::server::{Attempt, Grant};
 use throughline::session::Config;
-use throughline::talk::{Change, Join, Notice, Position, Who};
 use throughline::{Body, Client, Rooms, Server, Socket};
 
 /// With history, and everything arrives; with history and little patience; the latest values only.

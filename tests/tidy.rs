@@ -11,18 +11,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms it may import. `docs/ARCHITECTURE.md` shows the same table.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("frame", &[]),
-    ("talk", &["frame"]),
     ("session", &["frame"]),
-    ("room", &["frame", "talk"]),
+    ("room", &["frame"]),
     ("transport", &["frame"]),
     ("backplane", &[]),
     ("socket", &["frame", "session", "transport"]),
-    ("hub", &["frame", "talk", "room", "backplane", "socket"]),
-    ("guest", &["frame", "talk", "session", "socket"]),
+    ("hub", &["frame", "room", "backplane", "socket"]),
     ("server", &["frame", "session", "transport", "socket", "hub"]),
-    ("client", &["frame", "session", "transport", "socket"]),
+    ("client", &["frame", "session", "room", "transport", "socket"]),
     ("testing", &[]),
 ];
 

@@ -11,7 +11,7 @@ use arbitrary::Unstructured;
 use bytes::Bytes;
 use throughline::frame::event_stream::{Event, Parser, Writer};
 use throughline::frame::{Batch, BatchWriter, Body, Encoding, Frame, FrameStream, Json, Limits, Role};
-use throughline::talk::{Notice, Operation, Read, escape};
+use throughline::room::payload::{Notice, Operation, Read, escape};
 
 #[cfg(feature = "server")]
 pub use http_request::http_request;

@@ -47,7 +47,7 @@ pub(super) enum LinkError {
     /// Nothing will work before somebody changes the setup.
     #[error(transparent)]
     #[cfg_attr(
-        not(any(feature = "proxy", feature = "tls")),
+        not(any(test, feature = "proxy", feature = "tls")),
         expect(dead_code, reason = "only proxies and TLS need it")
     )]
     Setup(Setup),

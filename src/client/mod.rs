@@ -27,6 +27,7 @@ mod proxy;
 #[path = "proxyless.rs"]
 mod proxy;
 mod renewal;
+pub mod rooms;
 mod supervisor;
 #[cfg(feature = "tls")]
 mod tls;
@@ -41,6 +42,7 @@ use crate::socket::Socket;
 pub use backoff::Backoff;
 pub use builder::Builder;
 pub use error::ConnectError;
+pub use rooms::Rooms;
 pub use token::Freshness;
 pub use verdicts::{Finding, Findings, MemoryVerdicts, Verdicts};
 

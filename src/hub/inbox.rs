@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::frame::{Body, Epoch, Seq};
+use crate::room::payload::{Notice, Position};
 use crate::socket::Principal;
-use crate::talk::{Notice, Position};
 
 use super::directory::Lease;
 use super::table::now;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::frame::{Body, CloseCode, Message, SessionId};
+use crate::room::payload::{Begin, Join, Operation, Read, Who, escape};
 use crate::socket::{AckError, Principal, RecvError, RequestError, SendError, Socket, State, StateWatch};
-use crate::talk::{Begin, Join, Operation, Read, Who, escape};
 
 use super::authorize::{Action, Visitor};
 use super::inbox;

@@ -20,8 +20,8 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::frame::{Body, SessionId};
+use crate::room::payload::{PayloadError, escape};
 use crate::socket::{Principal, Socket};
-use crate::talk::{TalkError, escape};
 
 use directory::Directory;
 use table::Table;
@@ -96,7 +96,7 @@ impl Hub {
     ///
     /// # Errors
     /// When the body cannot be wrapped as it must be, because it nests too deep.
-    pub fn to_principal(&self, principal: &Principal, body: impl Into<Body>) -> Result<usize, TalkError> {
+    pub fn to_principal(&self, principal: &Principal, body: impl Into<Body>) -> Result<usize, PayloadError> {
         let body = escape(body.into())?;
         Ok(self.inner.directory.of_principal(principal).iter().filter(|line| line.tell(&body)).count())
     }
@@ -133,7 +133,7 @@ impl Hub {
     ///
     /// # Errors
     /// See [`Hub::to_principal`].
-    pub fn to_session(&self, id: SessionId, body: impl Into<Body>) -> Result<bool, TalkError> {
+    pub fn to_session(&self, id: SessionId, body: impl Into<Body>) -> Result<bool, PayloadError> {
         let body = escape(body.into())?;
         Ok(self.inner.directory.by_id(id).is_some_and(|line| line.tell(&body)))
     }
@@ -142,7 +142,7 @@ impl Hub {
     ///
     /// # Errors
     /// See [`Hub::to_principal`].
-    pub fn to_all(&self, body: impl Into<Body>) -> Result<usize, TalkError> {
+    pub fn to_all(&self, body: impl Into<Body>) -> Result<usize, PayloadError> {
         let body = escape(body.into())?;
         Ok(self.inner.directory.all().iter().filter(|line| line.tell(&body)).count())
     }
@@ -169,7 +169,7 @@ pub enum Delivery {
 pub enum DeliverError {
     /// Its body nests too deep to be wrapped.
     #[error(transparent)]
-    Body(#[from] TalkError),
+    Body(#[from] PayloadError),
     /// It cannot be kept.
     #[error(transparent)]
     Inbox(#[from] InboxError),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::frame::{Body, Json, Message, MessageKind};
 use crate::room::Saying;
-use crate::talk::{History, Join, Notice, Operation, Published, Refusal};
+use crate::room::payload::{History, Join, Notice, Operation, Published, Refusal};
 
 use super::authorize::{Action, Visitor};
 use super::{Inner, JoinError, PublishError, Room};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::frame::{Body, Json, SessionId};
+use crate::room::payload::{self, Begin, History, Join, Page, Position, Who, is_name};
 use crate::room::{Effects, SayError, Saying};
 use crate::socket::Socket;
-use crate::talk::{self, Begin, History, Join, Page, Position, Who, is_name};
 
 use super::Inner;
 use super::line::SocketLine;
@@ -189,7 +189,7 @@ impl Room {
 
     /// Who is there: each principal once, and each session of nobody the authenticator names. Members outside the layer
     /// are not shown.
-    pub fn present(&self) -> Vec<talk::Member> {
+    pub fn present(&self) -> Vec<payload::Member> {
         self.visit(|room| (room.present(), Effects::default())).unwrap_or_default()
     }
 

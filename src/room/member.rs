@@ -1,7 +1,7 @@
 //! One member: caught up, or lagging.
 
 use crate::frame::SessionId;
-use crate::talk::{Missed, Notice, Who};
+use crate::room::payload::{Missed, Notice, Who};
 
 use super::backlog::{Backlog, Item};
 use super::presence::Presence;

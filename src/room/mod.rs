@@ -8,6 +8,7 @@
 mod backlog;
 mod log;
 mod member;
+pub mod payload;
 mod presence;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::frame::{Body, Epoch, Json, Seq, SessionId, Window};
-use crate::talk::{Begin, Change, History, Join, Notice, Page, Position, Refusal, Said, TalkError, Who};
+use crate::room::payload::{
+    Begin, Change, History, Join, Notice, Page, PayloadError, Position, Refusal, Said, Who,
+};
 
 use backlog::Item;
 use log::{Entry, Log};
@@ -123,7 +126,7 @@ pub enum Drained {
 pub enum SayError {
     /// The body nests too deep to be wrapped.
     #[error(transparent)]
-    Body(#[from] TalkError),
+    Body(#[from] PayloadError),
     /// The room has used its last offset.
     #[error("the room has used its last offset")]
     Exhausted,
@@ -205,7 +208,7 @@ impl<L: Line> RoomState<L> {
     }
 
     /// All who are there.
-    pub fn present(&self) -> Vec<crate::talk::Member> {
+    pub fn present(&self) -> Vec<crate::room::payload::Member> {
         self.presence.members().collect()
     }
 
@@ -380,7 +383,7 @@ impl<L: Line> RoomState<L> {
         Ok((self.position(), told, effects))
     }
 
-    fn wrap(&self, at: Seq, body: &Body, saying: &Saying) -> Result<Body, TalkError> {
+    fn wrap(&self, at: Seq, body: &Body, saying: &Saying) -> Result<Body, PayloadError> {
         let Saying { key, by, .. } = saying.clone();
         Notice::Said(Said { room: self.name.clone(), at, key, by, body: body.clone() }).write()
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::frame::{Body, Json, SessionId};
-use crate::talk::{Change, Member, Notice, Present, Who};
+use crate::room::payload::{Change, Member, Notice, Present, Who};
 
 /// How many bytes of members one payload of a list holds, about: lists of large rooms are sent in parts.
 const PART: usize = 32 << 10;

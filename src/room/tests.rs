@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::talk::Read;
+use crate::room::payload::Read;
 
 /// A line of so much room.
 #[derive(Clone, Debug)]

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use stage::{Rights, Stage, client, kind, next, said, until};
 use support::within;
+use throughline::client::rooms::{Event, RoomError};
 use throughline::frame::{Body, Json, TransportKind};
-use throughline::guest::{Event, RoomError};
 use throughline::hub::{Action, Delivery, Hub, InboxBounds, Keep, MemoryInbox, RoomConfig};
+use throughline::room::payload::{Change, Join, Notice, Who};
 use throughline::socket::RequestError;
-use throughline::talk::{Change, Join, Notice, Who};
 use throughline::{CloseCode, Principal};
 
 fn keeping() -> Hub {
@@ -172,7 +172,7 @@ async fn history_comes_in_pages_that_say_where_they_begin() {
     let bodies: Vec<_> = page.said().unwrap().into_iter().map(|said| said.body).collect();
     assert_eq!(bodies, [Body::from(vec![0, 255]), Body::from("text"), Body::from(vec![2, 255])]);
     assert_eq!((page.from.offset.value(), page.head.value(), page.whole), (0, 5, true));
-    let since = throughline::talk::Position { offset: page.said().unwrap()[2].at, ..page.from };
+    let since = throughline::room::payload::Position { offset: page.said().unwrap()[2].at, ..page.from };
     let page = within(10, "the next", room.history(Some(since), 3)).await.unwrap();
     assert_eq!(page.said().unwrap().iter().map(|said| said.at.value()).collect::<Vec<_>>(), [4, 5]);
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use throughline::client::rooms::Event;
 use throughline::client::{self, Backoff};
 use throughline::frame::{Json, MessageKind, TransportKind};
-use throughline::guest::Event;
 use throughline::hub::{Action, Authorize, Hub, Visitor};
+use throughline::room::payload::{Notice, Said};
 use throughline::server::{Attempt, Grant};
-use throughline::talk::{Notice, Said};
 use throughline::{Client, Rooms, Server, Socket};
 
 use crate::support::{Served, Wire, within};

@@ -1,8 +1,8 @@
 //! What payloads of the room protocol mean: the second layer on the wire.
 //!
-//! This room owns the parser and the writer of that layer. Its payloads are bodies of ordinary messages: the session
-//! below knows nothing of it, and this room knows nothing of sessions, rooms that exist, or rights. It is as pure as
-//! `frame`: no clock, no I/O, no logging. It implements `docs/PROTOCOL.md`, "Rooms".
+//! It owns the parser and the writer of that layer. Its payloads are bodies of ordinary messages: the session below knows
+//! nothing of it, and it knows nothing of sessions, rooms that exist, or rights. It is as pure as `frame`: no clock, no
+//! I/O, no logging. It implements `docs/PROTOCOL.md`, "Rooms".
 //!
 //! A JSON body that begins with exactly `{"$":` belongs to the layer; so does a binary body that begins with `$`, the
 //! length of a JSON head in two bytes, that head, and bytes, so that what is published in binary costs no base64. A
@@ -49,7 +49,7 @@ pub fn is_name(name: &str) -> bool {
 /// Why a payload of the layer cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum TalkError {
+pub enum PayloadError {
     /// A binary payload whose head is cut short, or longer than two bytes can say.
     #[error("the head of a binary payload has no such length")]
     Head,
@@ -81,7 +81,7 @@ pub enum Read<T> {
         /// The tag, as far as it could be read.
         tag: String,
         /// What is wrong.
-        error: TalkError,
+        error: PayloadError,
     },
 }
 
@@ -120,16 +120,16 @@ fn stated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D:
     Json::deserialize(deserializer).map(Some)
 }
 
-fn check_name(name: &str, what: &'static str) -> Result<(), TalkError> {
-    if is_name(name) { Ok(()) } else { Err(TalkError::Bounds(what)) }
+fn check_name(name: &str, what: &'static str) -> Result<(), PayloadError> {
+    if is_name(name) { Ok(()) } else { Err(PayloadError::Bounds(what)) }
 }
 
-fn check_meta(meta: Option<&Json>) -> Result<(), TalkError> {
+fn check_meta(meta: Option<&Json>) -> Result<(), PayloadError> {
     let fits = meta.is_none_or(|meta| meta.as_bytes().len() <= MAX_META);
-    if fits { Ok(()) } else { Err(TalkError::Bounds("meta")) }
+    if fits { Ok(()) } else { Err(PayloadError::Bounds("meta")) }
 }
 
-fn read<T>(body: Body, parse: impl FnOnce(&Envelope) -> Option<Result<T, TalkError>>) -> Read<T> {
+fn read<T>(body: Body, parse: impl FnOnce(&Envelope) -> Option<Result<T, PayloadError>>) -> Read<T> {
     let envelope = match Envelope::open(body) {
         Ok(envelope) => envelope,
         Err(Ok(body)) => return Read::App(body),

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use serde::de::DeserializeOwned;
 
 use crate::frame::{Body, Json};
+use crate::room::payload::{Begin, History, Join, Operation, Page, PayloadError, Position, Published};
 use crate::socket::{RequestError, SendError, Sender};
-use crate::talk::{Begin, History, Join, Operation, Page, Position, Published, TalkError};
 
 use super::ledger::Ledger;
 use super::lock;
@@ -25,7 +25,7 @@ pub struct JoinedRoom {
 pub enum RoomError {
     /// It has no payload: what it says nests too deep.
     #[error(transparent)]
-    Body(#[from] TalkError),
+    Body(#[from] PayloadError),
     /// The server refused it ([`RequestError::Failed`], with the codes of `docs/PROTOCOL.md`), or it was not asked.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -45,7 +45,7 @@ impl JoinedRoom {
     }
 
     /// Joins, or begins the stream of the room anew. `join.room` is taken from here. What follows comes from
-    /// [`Rooms::recv`](super::Rooms::recv), behind a [`Notice::Begin`](crate::talk::Notice::Begin) that says the same as
+    /// [`Rooms::recv`](super::Rooms::recv), behind a [`Notice::Begin`](crate::room::payload::Notice::Begin) that says the same as
     /// this answer.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl JoinedRoom {
     }
 
     /// Says something without waiting for an answer. If it is refused, a
-    /// [`Notice::Failed`](crate::talk::Notice::Failed) comes.
+    /// [`Notice::Failed`](crate::room::payload::Notice::Failed) comes.
     ///
     /// # Errors
     /// When it cannot be wrapped or sent.
@@ -131,7 +131,7 @@ impl JoinedRoom {
     }
 
     /// Asks who is there: the list comes from [`Rooms::recv`](super::Rooms::recv), as
-    /// [`Notice::Present`](crate::talk::Notice::Present).
+    /// [`Notice::Present`](crate::room::payload::Notice::Present).
     ///
     /// # Errors
     /// When it is refused, the client is no member, or the session is lost or ends first.

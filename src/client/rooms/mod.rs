@@ -1,7 +1,7 @@
 //! The client's half of rooms: a client's socket, and the rooms that it has joined.
 //!
-//! This room owns what a client keeps of each room, its position above all, and takes the rooms up again from there when
-//! its session was lost. It speaks the second layer (`docs/PROTOCOL.md`, "Rooms") and must not know the server's half.
+//! It owns what a client keeps of each room, its position above all, and takes the rooms up again from there when its
+//! session was lost. It speaks the second layer (`docs/PROTOCOL.md`, "Rooms") and must not know the server's half.
 
 mod ledger;
 mod room;
@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use crate::frame::{Body, CloseCode, Message, SessionId};
+use crate::room::payload::{Notice, Operation, PayloadError, Position, Read, Refusal, escape};
 use crate::session::Ended;
 use crate::socket::{RecvError, RequestError, SendError, Socket, State, StateWatch};
-use crate::talk::{Notice, Operation, Position, Read, Refusal, TalkError, escape};
 
 use ledger::Ledger;
 
@@ -35,8 +35,8 @@ const AT_ONCE: usize = 16;
 /// is missing, or ends with a [`Notice::Left`].
 ///
 /// ```no_run
-/// use throughline::guest::{Event, Rooms};
-/// use throughline::talk::{Join, Notice};
+/// use throughline::client::rooms::{Event, Rooms};
+/// use throughline::room::payload::{Join, Notice};
 /// use throughline::Client;
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -260,7 +260,7 @@ impl Rooms {
 
 /// Too deep is said as too large: neither can be sent to this peer.
 fn wrapped(body: Body) -> Result<Body, SendError> {
-    escape(body).map_err(|_: TalkError| SendError::TooLarge { limit: 0 })
+    escape(body).map_err(|_: PayloadError| SendError::TooLarge { limit: 0 })
 }
 
 /// Nothing in this room unwinds while it holds a lock.

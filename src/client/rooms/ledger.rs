@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::frame::Seq;
-use crate::talk::{Join, Notice, Position};
+use crate::room::payload::{Join, Notice, Position};
 
 /// A room whose stream has begun and not ended.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::frame::{Body, Epoch};
-    use crate::talk::{Begin, Refusal, Said};
+    use crate::room::payload::{Begin, Refusal, Said};
 
     fn seq(number: u64) -> Seq {
         Seq::new(number).unwrap()

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::frame::{Body, Epoch, Seq};
 
 use super::envelope::{self, Envelope};
-use super::{Member, Position, Read, TalkError, Who, check_name, read};
+use super::{Member, PayloadError, Position, Read, Who, check_name, read};
 
 /// What a server tells of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl Notice {
     ///
     /// # Errors
     /// When its body nests too deep.
-    pub fn write(&self) -> Result<Body, TalkError> {
+    pub fn write(&self) -> Result<Body, PayloadError> {
         match self {
             Self::Begin(begin) => envelope::write("begin", begin, None),
             Self::Said(said) => {
@@ -196,7 +196,7 @@ impl Notice {
         }
     }
 
-    fn parse(envelope: &Envelope) -> Option<Result<Self, TalkError>> {
+    fn parse(envelope: &Envelope) -> Option<Result<Self, PayloadError>> {
         let parsed = match envelope.tag.as_str() {
             "begin" => envelope.head().map(Self::Begin),
             "msg" => envelope.head().and_then(|SaidHead { room, at, key, by }| {
@@ -237,7 +237,7 @@ impl Change {
         self
     }
 
-    fn write(&self) -> Result<Body, TalkError> {
+    fn write(&self) -> Result<Body, PayloadError> {
         match self.clone() {
             Self::Joined { room, member } => envelope::write("joined", &MemberHead { room, member }, None),
             Self::Updated { room, member } => envelope::write("updated", &MemberHead { room, member }, None),

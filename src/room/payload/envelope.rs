@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::{Body, Json, JsonError};
 
-use super::{TalkError, stated};
+use super::{PayloadError, stated};
 
 /// How JSON of the layer begins.
 const JSON_MARK: &[u8] = b"{\"$\":";
@@ -67,20 +67,20 @@ fn is_marked(body: &Body) -> bool {
 ///
 /// # Errors
 /// When it nests so deep that it cannot be wrapped.
-pub fn escape(body: Body) -> Result<Body, TalkError> {
+pub fn escape(body: Body) -> Result<Body, PayloadError> {
     if is_marked(&body) { write(APP, &Nothing {}, Some(&body)) } else { Ok(body) }
 }
 
 /// Writes a payload. Its body decides whether it is JSON or binary.
-pub(super) fn write<T: Serialize>(tag: &str, head: &T, body: Option<&Body>) -> Result<Body, TalkError> {
+pub(super) fn write<T: Serialize>(tag: &str, head: &T, body: Option<&Body>) -> Result<Body, PayloadError> {
     let (json, blob) = match body {
         Some(Body::Json(json)) => (Some(json), None),
         Some(Body::Binary(bytes)) => (None, Some(bytes)),
         None => (None, None),
     };
-    let text = Json::of(&Tagged { tag, head, body: json }).map_err(TalkError::Body)?;
+    let text = Json::of(&Tagged { tag, head, body: json }).map_err(PayloadError::Body)?;
     let Some(blob) = blob else { return Ok(Body::Json(text)) };
-    let length = u16::try_from(text.as_bytes().len()).map_err(|_| TalkError::Head)?;
+    let length = u16::try_from(text.as_bytes().len()).map_err(|_| PayloadError::Head)?;
     let mut bytes =
         BytesMut::with_capacity(blob.len().saturating_add(text.as_bytes().len()).saturating_add(3));
     bytes.put_u8(BINARY_MARK);
@@ -92,7 +92,7 @@ pub(super) fn write<T: Serialize>(tag: &str, head: &T, body: Option<&Body>) -> R
 
 impl Envelope {
     /// Opens a payload of the layer; `Err(Ok(…))` gives back what is the application's.
-    pub(super) fn open(body: Body) -> Result<Self, Result<Body, TalkError>> {
+    pub(super) fn open(body: Body) -> Result<Self, Result<Body, PayloadError>> {
         if !is_marked(&body) {
             return Err(Ok(body));
         }
@@ -100,18 +100,18 @@ impl Envelope {
             Body::Json(json) => (json.as_bytes().clone(), None),
             Body::Binary(bytes) => split(&bytes).map(|(head, blob)| (head, Some(blob))).map_err(Err)?,
         };
-        let malformed = |error| Err(TalkError::Malformed(error));
+        let malformed = |error| Err(PayloadError::Malformed(error));
         let Tag { tag } = serde_json::from_slice(&head).map_err(malformed)?;
         Ok(Self { tag, head, blob })
     }
 
     /// The head.
-    pub(super) fn head<T: DeserializeOwned>(&self) -> Result<T, TalkError> {
-        serde_json::from_slice(&self.head).map_err(TalkError::Malformed)
+    pub(super) fn head<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
+        serde_json::from_slice(&self.head).map_err(PayloadError::Malformed)
     }
 
     /// The body: in JSON a member of the head, in binary what stands behind it.
-    pub(super) fn body(&self) -> Result<Body, TalkError> {
+    pub(super) fn body(&self) -> Result<Body, PayloadError> {
         let inner: Inner = self.head()?;
         match (inner.body, &self.blob) {
             (Some(json), None) => Ok(Body::Json(json)),
@@ -122,28 +122,28 @@ impl Envelope {
     }
 
     /// The application's body that was wrapped.
-    pub(super) fn app(&self) -> Result<Body, TalkError> {
+    pub(super) fn app(&self) -> Result<Body, PayloadError> {
         self.body()
     }
 }
 
-fn missing(what: &str) -> TalkError {
-    TalkError::Malformed(serde::de::Error::custom(what))
+fn missing(what: &str) -> PayloadError {
+    PayloadError::Malformed(serde::de::Error::custom(what))
 }
 
 /// The head of a binary payload, checked like any JSON that enters, and what stands behind it.
-fn split(bytes: &Bytes) -> Result<(Bytes, Bytes), TalkError> {
+fn split(bytes: &Bytes) -> Result<(Bytes, Bytes), PayloadError> {
     let (length, rest) = match bytes.get(1..).map(|rest| rest.split_first_chunk::<2>()) {
         Some(Some((length, rest))) => (usize::from(u16::from_be_bytes(*length)), rest),
-        _ => return Err(TalkError::Head),
+        _ => return Err(PayloadError::Head),
     };
     if !rest.starts_with(JSON_MARK) {
-        return Err(TalkError::Head);
+        return Err(PayloadError::Head);
     }
-    let (head, blob) = rest.split_at_checked(length).ok_or(TalkError::Head)?;
+    let (head, blob) = rest.split_at_checked(length).ok_or(PayloadError::Head)?;
     let checked = Json::parse(bytes.slice_ref(head)).map_err(|error| match error {
-        JsonError::Malformed(error) => TalkError::Malformed(error),
-        deep @ JsonError::TooDeep => TalkError::Body(deep),
+        JsonError::Malformed(error) => PayloadError::Malformed(error),
+        deep @ JsonError::TooDeep => PayloadError::Body(deep),
     })?;
     Ok((checked.as_bytes().clone(), bytes.slice_ref(blob)))
 }

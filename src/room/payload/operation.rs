@@ -6,7 +6,7 @@ use crate::frame::{Body, Json, Seq};
 
 use super::envelope::{self, Envelope};
 use super::notice::{Notice, Said};
-use super::{Position, Read, TalkError, check_meta, check_name, read, stated};
+use super::{PayloadError, Position, Read, check_meta, check_name, read, stated};
 
 /// What a client asks for. Sent as a request it is answered; a publication may also be a plain message, and is then
 /// answered only by [`Notice::Failed`](super::Notice::Failed), if at all.
@@ -94,15 +94,15 @@ impl Page {
     ///
     /// # Errors
     /// When one of them is not what a server of this version tells.
-    pub fn said(&self) -> Result<Vec<Said>, TalkError> {
+    pub fn said(&self) -> Result<Vec<Said>, PayloadError> {
         self.messages.iter().map(said).collect()
     }
 }
 
-fn said(message: &Json) -> Result<Said, TalkError> {
+fn said(message: &Json) -> Result<Said, PayloadError> {
     let body = match message.to::<String>() {
         Ok(text) => {
-            let bytes = data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| TalkError::Head)?;
+            let bytes = data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| PayloadError::Head)?;
             Body::from(bytes)
         }
         Err(_) => Body::from(message.clone()),
@@ -110,7 +110,7 @@ fn said(message: &Json) -> Result<Said, TalkError> {
     match Notice::read(body) {
         Read::Layer(Notice::Said(said)) => Ok(said),
         Read::Malformed { error, .. } => Err(error),
-        _ => Err(TalkError::Head),
+        _ => Err(PayloadError::Head),
     }
 }
 
@@ -151,7 +151,7 @@ impl Operation {
     ///
     /// # Errors
     /// When its body nests too deep.
-    pub fn write(&self) -> Result<Body, TalkError> {
+    pub fn write(&self) -> Result<Body, PayloadError> {
         match self {
             Self::Join(join) => envelope::write("join", join, None),
             Self::Leave { room } => envelope::write("leave", &RoomHead { room: room.clone() }, None),
@@ -191,7 +191,7 @@ impl Operation {
         }
     }
 
-    fn parse(envelope: &Envelope) -> Option<Result<Self, TalkError>> {
+    fn parse(envelope: &Envelope) -> Option<Result<Self, PayloadError>> {
         let parsed = match envelope.tag.as_str() {
             "join" => envelope.head().map(Self::Join),
             "leave" => envelope.head().map(|RoomHead { room }| Self::Leave { room }),
@@ -206,7 +206,7 @@ impl Operation {
         Some(parsed.and_then(Self::checked))
     }
 
-    fn checked(self) -> Result<Self, TalkError> {
+    fn checked(self) -> Result<Self, PayloadError> {
         check_name(self.room(), "room")?;
         match &self {
             Self::Join(Join { meta, .. }) | Self::Meta { meta, .. } => check_meta(meta.as_ref())?,

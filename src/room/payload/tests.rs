@@ -107,7 +107,7 @@ fn null_is_a_body_and_what_a_member_tells() {
 fn what_nests_too_deep_to_be_wrapped_is_refused_before_it_is_sent() {
     let deep = json(&format!("{}{}", "[".repeat(128), "]".repeat(128)));
     let publish = Operation::Publish { room: "x".into(), key: None, body: deep.into() };
-    assert!(matches!(publish.write(), Err(TalkError::Body(JsonError::TooDeep))));
+    assert!(matches!(publish.write(), Err(PayloadError::Body(JsonError::TooDeep))));
 }
 
 fn bodies() -> impl Strategy<Value = Body> + Clone {
