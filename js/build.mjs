@@ -56,7 +56,7 @@ const bundle = async (entry, format = "esm", more = {}) => {
   });
   // What a script tag brings is a name of the page.
   const toplevel = format !== "iife";
-  const compress = { passes: 6, toplevel, unsafe_arrows: true, unsafe_comps: true, inline: 1, pure_getters: true, keep_fargs: false };
+  const compress = { passes: 6, toplevel, unsafe_arrows: true, unsafe_comps: true, inline: 1, unsafe: true, pure_getters: true, keep_fargs: false };
   const { code } = await minify(outputFiles[0].text, { ecma: 2020, module: format === "esm", compress, mangle: { toplevel } });
   return `${code}\n`;
 };

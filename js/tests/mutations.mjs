@@ -25,8 +25,8 @@ const mutations = [
   ["a gap does not end the transport", "session", "if (arrival === \"gap\" && !push) detach(bound, \"gap\");", ""],
   ["a gap in a push's answer ends it too late", "session", "if (arrival !== \"next\") return;", "if (arrival === \"flood\") return;"],
   ["a flood is taken", "inbox", "if (received > taken && (", "if (received < taken && ("],
-  ["a flood is no breach", "session", "if (arrival === \"flood\") fail(\"beyond the window\");", ""],
-  ["an answer nobody asked for is no breach", "session", "else if (re > outbox.sent_()) fail(\"nobody asked\");", "else if (re > outbox.sent_()) return;"],
+  ["a flood is no breach", "session", "if (arrival === \"flood\") fail(\"window\");", ""],
+  ["an answer nobody asked for is no breach", "session", "else if (re > outbox.sent_()) fail(\"re\");", "else if (re > outbox.sent_()) return;"],
   ["an answer is given twice", "session", "if (request && requests.delete(re)) {", "if (request) {"],
   ["an answered request counts as open", "session", "openRequests--;", ""],
   // The window.

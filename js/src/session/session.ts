@@ -179,7 +179,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   /** Gives up waiting for an answer, if that was long enough. */
   const abandonIfDue = () => {
     if (waitingSince + config.unansweredWithin_ <= now) {
-      finish(makeClose("unknown_session", "no server answered"), "timeout");
+      finish(makeClose("unknown_session"), "timeout");
     }
   };
 
@@ -193,11 +193,11 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       return;
     }
     const arrival = inbox.accept_(seq, size, re > 0);
-    if (arrival === "flood") fail("beyond the window");
+    if (arrival === "flood") fail("window");
     if (arrival === "gap" && !push) detach(bound, "gap");
     if (arrival !== "next") return;
     if (!re) events.push((on) => on.message_(frame));
-    else if (re > outbox.sent_()) fail("nobody asked");
+    else if (re > outbox.sent_()) fail("re");
     else {
       const request = requests.get(re);
       // A second answer finds nobody who waits.
@@ -222,7 +222,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       (!bound.stage_ && code === "not_acceptable")
     ) {
       detach(bound, "closed", close);
-    } else if (!outbox.acknowledge_(detail.received ?? 0, 0)) fail("a wrong receipt");
+    } else if (!outbox.acknowledge_(detail.received ?? 0, 0)) fail("receipt");
     else if (phase) {
       // The answer to our own, or one that crossed it. Where ours was said, that is our answer.
       const said = bindings.filter(({ closeSaid_ }) => closeSaid_);
@@ -240,10 +240,10 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     if (welcome.session !== id || welcome.attachment !== bound.attachment_) return detach(bound, "malformed");
     if (epoch && epoch !== welcome.epoch) {
       // Another life of the session: what this one had is not there.
-      return finish(makeClose("unknown_session", "the server has forgotten the session"), "peer");
+      return finish(makeClose("unknown_session"), "peer");
     }
     outbox.renumber_(welcome.received, welcome.taken ?? welcome.received);
-    if (!outbox.acknowledge_(welcome.received, welcome.taken ?? welcome.received)) return fail("a wrong receipt");
+    if (!outbox.acknowledge_(welcome.received, welcome.taken ?? welcome.received)) return fail("receipt");
     const isAlone = !carrier();
     outbox.window_(welcome.window);
     inbox.maxMessage_((maxMessage = welcome.max_message_bytes));
@@ -302,7 +302,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     const [tag, value] = frame;
     switch (tag) {
       case "ack":
-        if (!outbox.acknowledge_(value, frame[2] ?? value)) fail("a wrong receipt");
+        if (!outbox.acknowledge_(value, frame[2] ?? value)) fail("receipt");
         else if (!push && bound.stage_ === ATTACHING) completeAttach(bound);
         break;
       case "close":
@@ -330,7 +330,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         events.push((on) => on.move_(value));
         break;
       default:
-        fail("out of place");
+        fail(tag);
     }
   };
 

@@ -44,7 +44,7 @@ interface Waiter {
 }
 
 const random = (length: number) =>
-  toBase64(crypto.getRandomValues(new Uint8Array(length))).replace(/\W/g, (char) => ({ "+": "-", "/": "_" })[char] ?? "");
+  toBase64(crypto.getRandomValues(new Uint8Array(length))).replace(/\W/g, (char) => (char === "+" ? "-" : char === "/" ? "_" : ""));
 
 const pack = (body: unknown): [packed: Packed, size: number] => {
   if (body instanceof Uint8Array) return [body.slice(), body.length];
@@ -74,9 +74,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   let skew = 0;
   let latest = 0;
   const clock = () => {
-    const now = Date.now() + skew;
-    if (now < latest) skew += latest - now;
-    return (latest = Math.max(now, latest));
+    const now = Date.now();
+    skew += Math.max(latest - now, 0);
+    return (latest = now) + skew;
   };
   const begin = (saved: Partial<Saved> = {}): Session =>
     createSession(config, saved.id_ ?? random(16), saved.key_ ?? random(32), clock(), rules_, saved);
@@ -236,7 +236,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   };
   const retry = () => {
     stopWaiting();
-    if (state.status !== "connected" && state.status !== "closed" && state.reason) adrift(state.reason);
+    // Who waits has a reason, and is neither connected nor closed.
+    adrift((state as { reason: ThroughlineError }).reason);
     wake();
   };
   const pauseAfterFailure = (reason: ThroughlineError, atLeast?: number) => {
@@ -344,8 +345,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         wake();
       },
       frame_: (frame, push) => tell((session, mine) => session.frame_(mine, push, frame)),
-      pushEnded_: (answered) => tell((session, mine) => session.http_!.pushEnded_(mine, answered)),
-      pollEnded_: () => tell((session, mine) => session.http_!.pollEnded_(mine)),
+      rules_: (use) => tell((session, mine) => use(session.http_!, mine)),
       ended_(error, retryAfter) {
         if (!mine) return fail(error, retryAfter);
         mine.failure_ = error;
@@ -522,8 +522,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   };
 
   const listener: Listener = {
-    attached_: (bound, resumed) => attached(bound as Bound, resumed),
-    detached_: (bound, why, close) => detached(bound as Bound, why, close),
+    attached_: attached as Listener["attached_"],
+    detached_: detached as Listener["detached_"],
     message_: (frame) => hear(session, frame),
     reply_(request, succeeded, body) {
       const waiter = settle(request);

@@ -61,7 +61,7 @@ export const httpCarrier = (
   };
   const pushed = (answered: boolean) => {
     pushing = false;
-    if (stage !== "over") hooks.pushEnded_(answered);
+    if (stage !== "over") hooks.rules_((rules, bound) => rules.pushEnded_(bound, answered));
   };
 
   const carrier: HttpCarrier = {

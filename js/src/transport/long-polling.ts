@@ -23,7 +23,7 @@ export const longPolling: Transport = {
       const mine = (open = carrier.ask_(poll, codec_.media_, async (response) => {
         if ((await read(response)) && open === mine) {
           open = undefined;
-          hooks.pollEnded_();
+          hooks.rules_((rules, bound) => rules.pollEnded_(bound));
         }
       }));
     };

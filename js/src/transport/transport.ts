@@ -1,6 +1,7 @@
 /** One live carrier of frames, whatever it is. It knows frames, not sessions: no rule of the protocol can live here. */
 
 import type { Codec, Frame, Packed, TransportKind } from "../frame/frame.js";
+import type { Binding } from "../session/binding.js";
 import type { HttpRules } from "../session/http.js";
 import type { CreatePlan } from "../socket/plan.js";
 import type { ThroughlineError } from "../socket/error.js";
@@ -18,8 +19,8 @@ export interface Hooks {
   open_(): void;
   /** A frame came, on the path itself or in the answer to a push. */
   frame_(frame: Frame, push: boolean): void;
-  pushEnded_(answered: boolean): void;
-  pollEnded_(): void;
+  /** Something happened that only the rules of its kind know. */
+  rules_(use: (rules: ReturnType<HttpRules>, bound: Binding) => void): void;
   ended_(error: ThroughlineError, retryAfter?: number): void;
 }
 
