@@ -133,8 +133,7 @@ const isText: Check = (value) => typeof value === "string";
 
 /** Whether a value is an object whose named members are numbers; those with a mark may be missing. */
 const hasNumbers = (value: unknown, names: string): boolean =>
-  typeof value === "object" &&
-  value !== null &&
+  value instanceof Object &&
   !Array.isArray(value) &&
   names.split(" ").every((name) => {
     const member = (value as Record<string, unknown>)[name.replace("?", "")];
@@ -179,8 +178,7 @@ export const fromServer: Rules = { ...common, auth_ok: "n", move: "m", welcome: 
 
 /** The deepest that JSON nests: a body, and the object of a control frame. */
 export const isDeep = (value: unknown, depth: number): boolean =>
-  typeof value === "object" &&
-  value !== null &&
+  value instanceof Object &&
   (depth < 1 || Object.values(value).some((inner) => isDeep(inner, depth - 1)));
 
 export const isMessage = (frame: Frame): frame is MessageFrame => /^(msg|re[qs]|err)$/.test(frame[0]);

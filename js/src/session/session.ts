@@ -250,7 +250,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     maxBatch = Math.min(limits.batch_, welcome.max_batch_bytes);
     epoch = welcome.epoch;
     offered = welcome.transports;
-    if (welcome.auth_expires_ms != null) events.push((on) => on.auth_(welcome.auth_expires_ms!));
+    const expires = welcome.auth_expires_ms;
+    if (expires != null) events.push((on) => on.auth_(expires));
     heartbeat = Math.min(Math.max(welcome.heartbeat_ms, 1), 86_400_000);
     waitingSince = Infinity;
     trip = now - bound.asked_;

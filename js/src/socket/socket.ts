@@ -666,12 +666,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     deliver: (body) => sent("msg", body) as Promise<void>,
     request<Answer>(body: Out, { signal }: { signal?: AbortSignal } = {}) {
       signal?.throwIfAborted();
-      const answer = sent("req", body) as Promise<Answer>;
-      if (!signal) return answer;
       return new Promise<Answer>((resolve, reject) => {
-        const abort = () => reject(signal.reason as Error);
-        signal.addEventListener("abort", abort);
-        void answer.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+        const abort = () => reject(signal!.reason as Error);
+        signal?.addEventListener("abort", abort);
+        void (sent("req", body) as Promise<Answer>).then(resolve, reject).finally(() => signal?.removeEventListener("abort", abort));
       });
     },
     on(name, listener) {
