@@ -102,11 +102,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         Ok((Self::Dialled(Box::new(dialled)), response))
     }
 
-    /// Gives up what room a large message took, if nothing is in it. Read on afterwards: only that sees to the next wake.
+    /// Gives spare memory back: a server's end, of which there are many. A client keeps what its largest fragment took.
     pub(in crate::transport) fn shrink(&mut self) {
-        match self {
-            Self::Accepted(end) => end.shrink(),
-            Self::Dialled(end) => end.shrink(),
+        if let Self::Accepted(end) = self {
+            end.shrink();
         }
     }
 

@@ -4,9 +4,8 @@
 //! and the map from tungstenite's errors.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -38,8 +37,6 @@ pub(in crate::transport) struct Dialled<S> {
     held: Option<Box<Message>>,
     /// What of the current message is not fed yet.
     rest: Option<(Bytes, Data)>,
-    /// Whether tungstenite's buffers have grown.
-    grown: bool,
     /// Whether anything was fed since the last flush.
     fed: bool,
     /// Whether the peer sent what is not taken: nothing more is read then, but a close can still be said.
@@ -86,7 +83,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
             phase: Phase::Open,
             held: None,
             rest: None,
-            grown: false,
             fed: false,
             refused: false,
             max_message,
@@ -96,23 +92,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
     /// How many bytes have come of a message that is not whole.
     pub(super) fn unfinished(&self) -> usize {
         self.stream.get_ref().unfinished()
-    }
-
-    /// Gives up what room a large message took, if nothing is in it. Read on afterwards: only that sees to the next wake.
-    ///
-    /// tungstenite cannot be told to, so it is made anew.
-    pub(super) fn shrink(&mut self) {
-        if !self.grown || self.phase != Phase::Open || self.refused || self.fed {
-            return;
-        }
-        let Some(io) = self.stream.get_mut().take_between_messages() else { return };
-        let made = WebSocketStream::from_raw_socket(io, Role::Client, Some(config(self.max_message)));
-        // It has nothing to wait for.
-        if let Poll::Ready(stream) = pin!(made).poll(&mut Context::from_waker(Waker::noop())) {
-            self.stream = stream;
-            self.grown = false;
-        }
-        self.tidings.expect_more();
     }
 
     /// Receives a message. Pings are answered within, and a close by the peer is the end.
@@ -132,12 +111,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
             match next {
                 Some(Ok(Message::Text(text))) => {
                     self.stream.get_mut().message();
-                    self.grown |= text.len() > READ;
                     return Poll::Ready(Ok(Incoming::Text(text.into())));
                 }
                 Some(Ok(Message::Binary(bytes))) => {
                     self.stream.get_mut().message();
-                    self.grown |= bytes.len() > READ;
                     return Poll::Ready(Ok(Incoming::Binary(bytes)));
                 }
                 Some(Ok(Message::Pong(payload))) => {
@@ -157,11 +134,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_grown(&self) -> bool {
-        self.grown
     }
 
     #[cfg(test)]
@@ -196,7 +168,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
     /// It does not check that text is UTF-8: what is sent was checked where it entered the process.
     #[inline]
     pub(super) fn feed(&mut self, kind: Data, payload: Bytes) {
-        self.grown |= payload.len() > READ;
         self.rest = Some((payload, kind));
         self.fed = true;
     }

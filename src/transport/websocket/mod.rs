@@ -5,7 +5,6 @@
 //! beyond the client's handshake, which tungstenite makes.
 
 mod accepted;
-mod boundary;
 mod bounded;
 mod carrier;
 mod dialled;
