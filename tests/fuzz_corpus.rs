@@ -54,6 +54,12 @@ fn session_ops_holds_over_its_corpus() -> std::io::Result<()> {
     replay("session_ops", targets::session_ops)
 }
 
+#[test]
+#[cfg(feature = "server")]
+fn websocket_holds_over_its_corpus() -> std::io::Result<()> {
+    replay("websocket", targets::websocket)
+}
+
 /// Text of the pieces that the parsers look for, which random bytes would never hit.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     const PIECES: [&[u8]; 28] = [
@@ -123,6 +129,14 @@ proptest! {
     #[cfg(feature = "server")]
     fn requests_of_any_kind_leave_nothing(input in proptest::collection::vec(any::<u8>(), 0..3000)) {
         targets::http_request(&input);
+    }
+
+    #[test]
+    #[cfg(feature = "server")]
+    fn a_server_reads_and_writes_websockets_as_tungstenite_does(
+        input in proptest::collection::vec(any::<u8>(), 0..600),
+    ) {
+        targets::websocket(&input);
     }
 
     #[test]

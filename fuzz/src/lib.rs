@@ -4,6 +4,8 @@ mod frames;
 #[cfg(feature = "server")]
 mod http_request;
 mod sessions;
+#[cfg(feature = "server")]
+mod websocket;
 
 use std::cell::RefCell;
 
@@ -16,6 +18,8 @@ use throughline::room::payload::{Notice, Operation, Read, escape};
 #[cfg(feature = "server")]
 pub use http_request::http_request;
 pub use sessions::session_ops;
+#[cfg(feature = "server")]
+pub use websocket::websocket;
 
 const BOTH: [Encoding; 2] = [Encoding::Json, Encoding::Binary];
 
