@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::inbox::Delays;
-use crate::frame::{Limits, Role, TransportKind, Window};
+use crate::frame::{Limits, Role, SessionId, TransportKind, Window};
 
 /// Whether the peer acknowledges what it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub struct Config {
     /// may have to hold back. Default: 50 ms.
     pub ack_delay: Duration,
     /// The longest that it waits while it is about little: less than a sixteenth of the window's messages and a
-    /// sixty-fourth of its bytes. So much longer does a peer keep so little; one that needs to know asks.
-    /// Default: 2 s.
+    /// sixty-fourth of its bytes. So much longer does a peer keep so little; one that needs to know asks. Each session
+    /// takes three quarters of it or more, by its id, so that many do not tell at once. Default: 2 s.
     pub light_ack_delay: Duration,
     /// The longest from `close` to the peer's answer. Default: 10 s.
     pub close_timeout: Duration,
@@ -127,9 +127,13 @@ impl Config {
         }
     }
 
-    /// How long receipts wait for company.
-    pub(super) fn ack_delays(&self) -> Delays {
-        Delays { usual: self.ack_delay, light: self.light_ack_delay.max(self.ack_delay) }
+    /// How long receipts of a session wait for company.
+    ///
+    /// Many sessions hear the same thing at once. So that their receipts do not come at once too, each is up to a
+    /// quarter before its time, by its id.
+    pub(super) fn ack_delays(&self, id: SessionId) -> Delays {
+        let [earlier, ..] = *id.as_bytes();
+        Delays { usual: self.ack_delay, light: self.light_ack_delay, earlier }
     }
 
     /// Refuses what no session can work with.

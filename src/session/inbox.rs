@@ -25,8 +25,17 @@ pub(super) enum Arrival {
 pub(super) struct Delays {
     /// Usually.
     pub(super) usual: Duration,
-    /// While it is about little.
+    /// While it is about little, at the most.
     pub(super) light: Duration,
+    /// By how many parts in 1024 the latter is shorter.
+    pub(super) earlier: u8,
+}
+
+impl Delays {
+    fn spread(self) -> Duration {
+        let earlier = (self.light / 1024).saturating_mul(u32::from(self.earlier));
+        self.light.saturating_sub(earlier).max(self.usual)
+    }
 }
 
 #[derive(Debug)]
@@ -167,7 +176,7 @@ impl Inbox {
         let wait = if self.is_heavy() || (self.taken > self.told.taken && self.is_pressing()) {
             delays.usual
         } else if self.received > self.told.received && self.due.is_none() {
-            delays.light
+            delays.spread()
         } else {
             return;
         };

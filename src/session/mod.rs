@@ -352,7 +352,7 @@ impl Session {
     pub fn acknowledge(&mut self, now: Instant, count: u64) {
         let now = self.tick(now);
         self.inbox.take(count);
-        self.inbox.arm(now, self.config.ack_delays());
+        self.inbox.arm(now, self.config.ack_delays(self.id));
     }
 
     /// The receipt as the answer to a push of an attachment.
@@ -363,7 +363,7 @@ impl Session {
     pub fn push_answer(&mut self, attachment: Attachment) -> Ack {
         if self.is_carrier(attachment) {
             self.inbox.tell_received();
-            self.inbox.arm(self.now, self.config.ack_delays());
+            self.inbox.arm(self.now, self.config.ack_delays(self.id));
         }
         self.inbox.receipt()
     }
@@ -395,7 +395,7 @@ impl Session {
             frame if self.binding(attachment).is_some() => self.handle_control(now, attachment, via, frame),
             _ => {}
         }
-        self.inbox.arm(now, self.config.ack_delays());
+        self.inbox.arm(now, self.config.ack_delays(self.id));
     }
 
     /// Notes that an attachment brought what is not of the protocol.

@@ -17,7 +17,7 @@ export interface Config {
   readonly cautious_: boolean;
   /** How many requests may wait for their answer. */
   readonly requests_: number;
-  /** How long a receipt waits for company: usually, and while it is about little. */
+  /** How long a receipt waits for company: usually, and while it is about little at the most. */
   readonly ackDelay_: number;
   readonly lightAckDelay_: number;
   readonly closeTimeout_: number;

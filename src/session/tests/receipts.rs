@@ -1,6 +1,10 @@
 //! Receipts and windows.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::session::inbox::Inbox;
+use crate::session::{Moment, later};
 
 #[test]
 fn a_receipt_waits_for_company_and_then_goes_by_itself() {
@@ -8,13 +12,30 @@ fn a_receipt_waits_for_company_and_then_goes_by_itself() {
     ends.meet(WebSocket, Intent::Attach);
     ends.server.handle_frame(ends.now, number(1), Via::Carrier, message(1));
     assert_eq!(lend(&mut ends.server, number(1)), []);
-    assert_eq!(ends.server.poll_timeout(), Some(at(2000)));
-    ends.later(1999);
+    let due = at(2000) - Duration::from_secs(2) / 1024;
+    assert_eq!(ends.server.poll_timeout(), Some(due), "by the first byte of the id");
+    ends.later(1998);
     assert_eq!(lend(&mut ends.server, number(1)), []);
     ends.later(1);
     assert_eq!(lend(&mut ends.server, number(1)), [ack(1, 0)]);
     ends.later(3000);
     assert_eq!(lend(&mut ends.server, number(1)), [], "told once");
+}
+
+#[test]
+fn sessions_that_hear_the_same_tell_it_between_one_and_a_half_and_two_seconds() {
+    let (config, one) = (Config::default(), Seq::ZERO.next().unwrap());
+    let mut times = BTreeSet::new();
+    for first in 0..=255 {
+        let mut inbox = Inbox::new(config.window, 1);
+        inbox.accept(one, 1, false, config.window);
+        inbox.arm(Moment::BEGIN, config.ack_delays(SessionId::from_bytes([first; 16])));
+        times.insert(inbox.due());
+    }
+    let after = |millis| Some(later(Moment::BEGIN, Duration::from_millis(millis)));
+    assert_eq!(times.len(), 256);
+    assert_eq!(times.last(), Some(&after(2000)));
+    assert!(times.first() > Some(&after(1500)));
 }
 
 #[test]

@@ -116,7 +116,9 @@ impl Core {
             return Err(format!("message {seq} came after {}", self.received));
         }
         if self.received == self.told {
-            self.due = Some(Instant::now() + LIGHT_RECEIPT_DELAY);
+            // Up to a quarter shorter, by the id: many sessions hear the same thing at once.
+            let earlier = u32::from(self.id.as_bytes().first().map_or(0, |first| first % 64));
+            self.due = Some(Instant::now() + LIGHT_RECEIPT_DELAY - LIGHT_RECEIPT_DELAY / 256 * earlier);
         }
         self.received = seq;
         self.untold_bytes += size as u64;
