@@ -135,7 +135,11 @@ impl BatchWriter {
     pub fn new(encoding: Encoding) -> Self {
         Self { encoding, buffer: BytesMut::new(), frames: 0, headroom: 0, busy: false }
     }
+}
 
+/// For transports, which the core is built without.
+#[cfg(feature = "socket")]
+impl BatchWriter {
     /// Leaves room before each batch, at most 16 bytes, for what a transport writes there. Before the first frame only.
     pub(crate) fn set_headroom(&mut self, bytes: usize) {
         self.headroom = u8::try_from(bytes).unwrap_or(16).min(16);
@@ -163,7 +167,9 @@ impl BatchWriter {
         self.buffer.clear();
         self.frames = 0;
     }
+}
 
+impl BatchWriter {
     /// Adds a frame.
     ///
     /// Numbers beyond [`MAX_NUMBER`](super::MAX_NUMBER) are said as that, a reason beyond
