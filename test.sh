@@ -106,7 +106,7 @@ boxes() {
             "${root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" ||
             { echo "could not be installed: ${missing[*]}"; return 1; }
     fi
-    nginx -v && haproxy -v | head -1 && squid -v | head -1
+    nginx -v && haproxy -v | sed -n 1p && squid -v | sed -n 1p
 }
 
 middleboxes() {
