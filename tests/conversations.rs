@@ -173,7 +173,10 @@ impl<'a> Replay<'a> {
     fn client(identity: &Identity, now: Instant) -> Session {
         let id: SessionId = identity.session.parse().unwrap();
         let key: SessionKey = identity.key.parse().unwrap();
-        Session::client(Arc::new(Config::default()), id, key, now)
+        let mut config = Config::default();
+        // The first hold is a client's own affair: these conversations are of one that asks for 10 s.
+        config.hold = Duration::from_secs(10);
+        Session::client(Arc::new(config), id, key, now)
     }
 
     fn identity(&self) -> &'a Identity {

@@ -55,8 +55,8 @@ pub struct Config {
     pub max_hold: Duration,
     /// Server: what it offers, best first. Default: all.
     pub transports: Vec<TransportKind>,
-    /// Client: how long to ask a poll to be held at first; it is lengthened up to 25 s where that works, and shortened
-    /// where polls are cut. Default: 10 s, under the lowest limit of common proxies.
+    /// Client: how long to ask a poll to be held at first; it is lengthened by half each time that it works, up to
+    /// 25 s, and shortened where polls are cut. Default: 2 s, so that a box that swallows polls is soon found out.
     pub hold: Duration,
     /// What may be sent behind the first `hello`, before the server told its window (client), and is taken though
     /// the window be smaller (server). Default: the protocol's 64 messages and 64 KiB. A server must not lower it.
@@ -93,7 +93,7 @@ impl Default for Config {
             candidate_lifetime: Duration::from_secs(15),
             max_hold: Duration::from_secs(25),
             transports: TransportKind::ALL.to_vec(),
-            hold: Duration::from_secs(10),
+            hold: Duration::from_secs(2),
             early_window: Window { messages: 64, bytes: 64 << 10 },
             welcome_within: Duration::from_secs(10),
             prove_within: Duration::from_secs(3),

@@ -27,9 +27,6 @@ const LONGEST_PROOF: Duration = Duration::from_secs(30);
 /// The longest hold that a client asks for by itself.
 const LONGEST_HOLD: Duration = Duration::from_secs(25);
 
-/// After so many polls that were answered when their hold ended, it is lengthened.
-const FULL_HOLDS: u8 = 3;
-
 /// After so many carriers in a row that ended without progress an end is careful.
 const CAREFUL: u8 = 2;
 
@@ -64,8 +61,6 @@ pub(super) struct Path {
     longest_hold: Duration,
     /// What the latest poll asked for.
     asked_hold: Duration,
-    /// Polls in a row that were answered when their hold ended.
-    full_holds: u8,
     ping_after: Option<Duration>,
     /// Whether a message was received since the latest attachment.
     delivered: bool,
@@ -85,7 +80,6 @@ impl Path {
             hold: config.hold,
             longest_hold: config.hold.max(LONGEST_HOLD),
             asked_hold: Duration::ZERO,
-            full_holds: 0,
             ping_after: None,
             delivered: false,
             given_at: Moment::BEGIN,
@@ -161,11 +155,13 @@ impl Session {
     pub(super) fn lengthen_hold(&mut self) {
         let Some(client) = &mut self.client else { return };
         let path = &mut client.path;
-        path.full_holds += 1;
-        if path.full_holds >= FULL_HOLDS {
-            path.full_holds = 0;
-            path.hold = path.hold.saturating_mul(3).min(path.longest_hold.saturating_mul(2)) / 2;
-        }
+        path.hold = path.hold.saturating_mul(3).min(path.longest_hold.saturating_mul(2)) / 2;
+    }
+
+    /// Nothing is known of how long polls may be held on what carries now.
+    pub(super) fn begin_holds(&mut self) {
+        let first = self.config.hold;
+        self.client.iter_mut().for_each(|client| client.path.hold = first.min(client.path.longest_hold));
     }
 
     /// Measures the round trip that began with the `hello` or poll of an attachment.
@@ -215,6 +211,7 @@ impl Session {
     }
 
     fn poll_anew(&mut self, now: Moment, attachment: Attachment) {
+        self.begin_holds();
         let until = later(now, self.answer_time());
         if let Some(binding) = self.binding_mut(attachment) {
             (binding.proved, binding.poll_open, binding.poll_at) = (false, false, None);
@@ -308,6 +305,7 @@ impl Session {
     pub(super) fn begin_carrier(&mut self) {
         self.progressed = false;
         self.client.iter_mut().for_each(|client| client.path.delivered = false);
+        self.begin_holds();
         self.outbox.rewind();
     }
 

@@ -89,8 +89,8 @@ fn a_long_round_trip_makes_a_client_patient() {
 #[test]
 fn a_poll_that_hangs_is_asked_again_without_a_hold_and_then_given_up() {
     let mut ends = Ends::met(LongPolling);
-    // The hold, and the answer time.
-    ends.later(10_999);
+    // The first hold is short, so that this is soon known; then the answer time.
+    ends.later(2_999);
     assert_eq!(lend(&mut ends.client, number(1)), []);
     ends.later(1);
     assert_eq!(poll_of(&lend(&mut ends.client, number(1))).hold_ms, 0);
@@ -103,16 +103,15 @@ fn a_poll_that_hangs_is_asked_again_without_a_hold_and_then_given_up() {
 #[test]
 fn a_hold_that_works_is_lengthened_and_one_that_was_cut_is_not() {
     for (lesson, holds) in [
-        (Lesson::default(), [10_000, 15_000, 15_000, 15_000, 20_000, 20_000]),
+        (Lesson::default(), [4_500, 6_750, 10_125, 15_187, 20_000, 20_000]),
         (
-            Lesson { longest_hold: Some(Duration::from_secs(2)), ..Lesson::default() },
-            [2_000, 2_000, 2_000, 2_000, 2_000, 2_000],
+            Lesson { longest_hold: Some(Duration::from_millis(2_500)), ..Lesson::default() },
+            [2_500, 2_500, 2_500, 2_500, 2_500, 2_500],
         ),
     ] {
         let mut ends = Ends::met(LongPolling);
         ends.client.learn(lesson);
-        // The poll that is open was asked before.
-        ends.later(10_000);
+        ends.later(2_000);
         ends.repoll();
         ends.later(500);
         let mut asked = Vec::new();
@@ -123,6 +122,20 @@ fn a_hold_that_works_is_lengthened_and_one_that_was_cut_is_not() {
         }
         assert_eq!(asked, holds);
     }
+}
+
+#[test]
+fn a_poll_that_hangs_and_a_new_attachment_begin_with_a_short_hold_again() {
+    let mut ends = Ends::met(LongPolling);
+    for _ in 0..3 {
+        ends.later(ends.client.hold().as_millis().try_into().unwrap());
+        ends.repoll();
+        ends.later(500);
+    }
+    assert_eq!(ends.client.hold(), Duration::from_millis(6_750));
+    ends.later(8_000);
+    assert_eq!(poll_of(&lend(&mut ends.client, number(1))).hold_ms, 0);
+    assert_eq!(ends.client.hold(), Duration::from_secs(2));
 }
 
 #[test]

@@ -89,9 +89,9 @@ fn a_poll_is_answered_from_right_behind_what_it_acknowledges() {
 #[test]
 fn a_held_poll_is_answered_at_the_end_of_its_hold() {
     let mut ends = Ends::met(LongPolling);
-    ends.server.handle_timeout(at(9_999));
+    ends.server.handle_timeout(at(1_999));
     assert_eq!(lend(&mut ends.server, number(1)), []);
-    ends.server.handle_timeout(at(10_000));
+    ends.server.handle_timeout(at(2_000));
     assert_eq!(lend(&mut ends.server, number(1)), [ack(0, 0)]);
 }
 
