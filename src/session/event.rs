@@ -100,7 +100,8 @@ pub enum DetachReason {
     NoWelcome,
     /// It could not be proved in time that it carries both ways.
     Unproved,
-    /// What was pushed beside it was not answered, several times over.
+    /// What was pushed beside it was not answered, several times over; or, on a WebSocket, what was said up it, though
+    /// much came down.
     UplinkLost,
     /// What came on it was not of the protocol.
     Malformed,
@@ -182,7 +183,7 @@ impl std::fmt::Display for DetachReason {
             Self::Silent => "nothing was heard in time",
             Self::NoWelcome => "no welcome came in time",
             Self::Unproved => "the path was not proved in time",
-            Self::UplinkLost => "what was pushed was not answered",
+            Self::UplinkLost => "what was said was not answered",
             Self::Malformed => "what came was not of the protocol",
             Self::Closed(close) => return close.fmt(f),
         };

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::frame::{Ack, Attachment, Role, TransportKind};
+use crate::frame::{Ack, Attachment, Frame, Role, TransportKind};
 
 use super::binding::{Binding, Stage};
 use super::outbox::WrongAck;
@@ -23,6 +23,15 @@ const MOST_FOR_BYTES: Duration = Duration::from_secs(60);
 
 /// The longest that a path is left unproved because bytes go on coming.
 const LONGEST_PROOF: Duration = Duration::from_secs(30);
+
+/// The longest that a receipt waits for company (`docs/PROTOCOL.md`, "Windows and receipts").
+const RECEIPT_WAIT: Duration = Duration::from_secs(2);
+
+/// What a frame counts besides its body.
+const FRAME_BYTES: u64 = 16;
+
+/// After so long without a whole frame, bytes that come are those of a large or slow one.
+const LONG_FRAME: Duration = Duration::from_millis(250);
 
 /// The longest hold that a client asks for by itself.
 const LONGEST_HOLD: Duration = Duration::from_secs(25);
@@ -66,11 +75,33 @@ pub(super) struct Path {
     delivered: bool,
     /// Since when own messages wait for a receipt, if they do.
     given_at: Moment,
-    /// Which attachment was pinged when and has not answered.
-    asked: Option<(Attachment, Moment)>,
+    /// The ping that has no answer yet.
+    asked: Option<Question>,
+    /// When the peer last proved that own frames reach it: by a receipt for more, or by a pong.
+    answered_at: Moment,
+    /// When the receipt of own messages was asked for, if nothing was acknowledged since.
+    receipt_asked_at: Option<Moment>,
+    /// Bytes of all frames that came.
+    heard_bytes: u64,
+    /// When bytes last came of a frame that takes long.
+    partial_at: Moment,
     /// What was counted last of the bytes that come, and when that was new.
     arrived: (Option<Attachment>, u64),
     arrived_at: Moment,
+}
+
+/// A ping that waits for its pong.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    attachment: Attachment,
+    at: Moment,
+    /// What had come by then: more may stand in front of the pong.
+    heard_bytes: u64,
+}
+
+/// How long so many bytes may take.
+fn time_for(bytes: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND).min(MOST_FOR_BYTES)
 }
 
 impl Path {
@@ -84,6 +115,10 @@ impl Path {
             delivered: false,
             given_at: Moment::BEGIN,
             asked: None,
+            answered_at: Moment::BEGIN,
+            receipt_asked_at: None,
+            heard_bytes: 0,
+            partial_at: Moment::BEGIN,
             arrived: (None, 0),
             arrived_at: Moment::BEGIN,
         }
@@ -97,7 +132,7 @@ impl Session {
         let trip = self.client.as_ref().and_then(|client| client.path.round_trip).unwrap_or_default();
         let base = trip.saturating_mul(4).clamp(LEAST_ANSWER_TIME.min(most), most);
         let bytes = if self.outbox.is_advanced() { self.outbox.outstanding() } else { 0 };
-        base + Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND).min(MOST_FOR_BYTES)
+        base + time_for(bytes)
     }
 
     /// Client: the round trip that was measured last.
@@ -125,19 +160,33 @@ impl Session {
             return;
         };
         let (attachment, polls) = (carrier.attachment, carrier.is_polling());
-        if polls { self.poll_anew(now, attachment) } else { self.knock(now, attachment) }
+        if polls { self.poll_anew(now, attachment) } else { self.knock(attachment) }
     }
 
     /// Client: notes how many bytes have come by an attachment's transport, those of a frame that is not whole
     /// included: what is on its way is not given up for being large.
     pub fn note_arrived(&mut self, now: Instant, attachment: Attachment, count: u64) {
         let now = self.tick(now);
+        let Some(heard_at) = self.binding(attachment).map(|binding| binding.heard_at) else { return };
         if let Some(client) = &mut self.client {
             let counted = (Some(attachment), count);
             if client.path.arrived != counted {
                 (client.path.arrived, client.path.arrived_at) = (counted, now);
+                if now.since(heard_at) >= LONG_FRAME {
+                    client.path.partial_at = now;
+                }
             }
         }
+    }
+
+    /// Client: counts a frame that came by the carrier.
+    pub(super) fn note_frame(&mut self, frame: &Frame) {
+        let Some(client) = &mut self.client else { return };
+        let body = match frame {
+            Frame::Message(message) => message.body.len() as u64,
+            _ => 0,
+        };
+        client.path.heard_bytes = client.path.heard_bytes.saturating_add(body + FRAME_BYTES);
     }
 
     /// How long to ask a poll to be held.
@@ -175,21 +224,36 @@ impl Session {
     pub(super) fn measure_ping(&mut self, attachment: Attachment) {
         let now = self.now;
         let Some(client) = &mut self.client else { return };
-        if let Some((_, at)) = client.path.asked.take_if(|asked| asked.0 == attachment) {
-            client.path.round_trip = Some(now.since(at));
+        client.path.answered_at = now;
+        if let Some(asked) = client.path.asked.take_if(|asked| asked.attachment == attachment) {
+            client.path.round_trip = Some(now.since(asked.at));
         }
     }
 
     /// A ping is said now.
     pub(super) fn note_asked(&mut self, attachment: Attachment) {
+        let at = self.now;
+        if let Some(client) = &mut self.client {
+            client.path.asked = Some(Question { attachment, at, heard_bytes: client.path.heard_bytes });
+        }
+    }
+
+    /// Client: whether a ping waits for its answer.
+    pub(super) fn is_asking(&self, attachment: Attachment) -> bool {
+        let asked = self.client.as_ref().and_then(|client| client.path.asked);
+        asked.is_some_and(|asked| asked.attachment == attachment)
+    }
+
+    /// A ping is said now that only asks for a receipt.
+    pub(super) fn note_receipt_asked(&mut self) {
         let now = self.now;
-        self.client.iter_mut().for_each(|client| client.path.asked = Some((attachment, now)));
+        self.client.iter_mut().for_each(|client| client.path.receipt_asked_at = Some(now));
     }
 
     /// Forgets a ping that was lost. Says whether there was one that waited for its answer.
     pub(super) fn forget_asked(&mut self, attachment: Attachment) -> bool {
         let Some(client) = &mut self.client else { return false };
-        client.path.asked.take_if(|asked| asked.0 == attachment).is_some()
+        client.path.asked.take_if(|asked| asked.attachment == attachment).is_some()
     }
 
     /// A message is about to be put on the carrier.
@@ -200,14 +264,14 @@ impl Session {
         }
     }
 
-    fn knock(&mut self, now: Moment, attachment: Attachment) {
+    fn knock(&mut self, attachment: Attachment) {
         if let Some(binding) = self.binding_mut(attachment) {
             // Not the number of an attachment, by which a path is proved the first time.
             binding.ping =
                 binding.ping.max(attachment.value()).saturating_add(1).min(crate::frame::MAX_NUMBER);
             binding.ping_due = true;
         }
-        self.client.iter_mut().for_each(|client| client.path.asked = Some((attachment, now)));
+        self.note_asked(attachment);
     }
 
     fn poll_anew(&mut self, now: Moment, attachment: Attachment) {
@@ -229,18 +293,26 @@ impl Session {
             let begun = later(carrier.polled_at, path.asked_hold).max(path.arrived_at);
             return carrier.poll_open.then(|| later(begun, answer));
         }
-        if let Some(at) = self.asked_at(carrier) {
-            return Some(later(at.max(path.arrived_at), answer));
+        if let Some(asked) = self.question(carrier.attachment) {
+            // What stood in front of the pong takes its time.
+            let before = time_for(path.heard_bytes.saturating_sub(asked.heard_bytes));
+            return Some(later(later(asked.at, before).max(path.partial_at), answer));
         }
         let doubted = carrier.transport == TransportKind::WebSocket && self.outbox.is_advanced();
-        let doubt = doubted.then(|| later(heard.max(path.given_at), answer));
+        let doubt = doubted.then(|| later(heard.max(path.given_at).min(self.receipt_due()), answer));
         earlier(doubt, path.ping_after.map(|silence| later(heard, silence)))
     }
 
-    /// When a carrier was pinged, if nothing was heard since.
-    fn asked_at(&self, carrier: &Binding) -> Option<Moment> {
-        let (attachment, at) = self.client.as_ref()?.path.asked?;
-        (attachment == carrier.attachment && carrier.heard_at <= at).then_some(at)
+    /// When a peer that hears what was said would have sent a receipt.
+    fn receipt_due(&self) -> Moment {
+        let Some(path) = self.client.as_ref().map(|client| &client.path) else { return self.now };
+        let since = path.given_at.max(path.answered_at);
+        path.receipt_asked_at.map_or_else(|| later(since, RECEIPT_WAIT), |asked| asked.max(since))
+    }
+
+    /// The ping on an attachment that has no answer yet.
+    fn question(&self, attachment: Attachment) -> Option<Question> {
+        self.client.as_ref()?.path.asked.filter(|asked| asked.attachment == attachment)
     }
 
     /// Acts on what the carrier owes.
@@ -255,14 +327,19 @@ impl Session {
         let Some(carrier) = self.carrier() else { return };
         let attachment = carrier.attachment;
         if carrier.is_polling() {
-            self.poll_anew(now, attachment);
-        } else if self.asked_at(carrier).is_none()
-            || (carrier.ping_due && carrier.transport == TransportKind::Sse)
-        {
+            return self.poll_anew(now, attachment);
+        }
+        let half = self.answer_time() / 2;
+        let (heard_at, streams) = (carrier.heard_at, carrier.transport == TransportKind::Sse);
+        match self.question(attachment) {
             // What waits for a push to end cannot be answered; that push is judged by itself.
-            self.knock(now, attachment);
-        } else {
-            self.detach(attachment, DetachReason::Silent, None);
+            Some(_) if streams && carrier.ping_due => self.knock(attachment),
+            None => self.knock(attachment),
+            // What still comes down does so unasked.
+            Some(asked) if !streams && heard_at > later(asked.at, half) => {
+                self.detach(attachment, DetachReason::UplinkLost, None);
+            }
+            Some(_) => self.detach(attachment, DetachReason::Silent, None),
         }
     }
 
@@ -294,6 +371,7 @@ impl Session {
         self.outbox.acknowledge(ack)?;
         if self.outbox.acked() > before {
             self.progressed = true;
+            self.note_acknowledged();
             if self.outbox.is_empty() {
                 self.fruitless = 0;
             }
@@ -301,10 +379,26 @@ impl Session {
         Ok(())
     }
 
+    /// The peer has acknowledged more: what was said reaches it.
+    fn note_acknowledged(&mut self) {
+        let (now, carrier) =
+            (self.now, self.carrier().map(|carrier| (carrier.attachment, carrier.transport)));
+        let Some(client) = &mut self.client else { return };
+        (client.path.answered_at, client.path.receipt_asked_at) = (now, None);
+        // On a stream the answers to pushes say so, too, which prove nothing of it.
+        if let Some((attachment, TransportKind::WebSocket)) = carrier {
+            client.path.asked.take_if(|asked| asked.attachment == attachment);
+        }
+    }
+
     /// Begins again at the oldest unacknowledged message, for another carrier.
     pub(super) fn begin_carrier(&mut self) {
         self.progressed = false;
-        self.client.iter_mut().for_each(|client| client.path.delivered = false);
+        let now = self.now;
+        if let Some(client) = &mut self.client {
+            let path = &mut client.path;
+            (path.delivered, path.answered_at, path.receipt_asked_at) = (false, now, None);
+        }
         self.begin_holds();
         self.outbox.rewind();
     }

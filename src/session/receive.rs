@@ -29,6 +29,7 @@ impl Session {
             binding.heard_at = now;
         }
         if via == Via::Carrier {
+            self.note_frame(frame);
             // A receipt that opens the window is as good as a message: what waits for it goes at once.
             let fruitful = match frame {
                 Frame::Ack(ack) => self.outbox.is_news(*ack),

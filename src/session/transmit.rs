@@ -59,6 +59,10 @@ impl Session {
         if !self.must_ask() {
             return None;
         }
+        if self.is_asking(attachment) {
+            // Only the latest ping need be answered, and its pong brings a receipt.
+            return None;
+        }
         let role = self.role();
         let binding = self.binding_mut(attachment).filter(|binding| binding.stage == Stage::Attached)?;
         let ping = match (role, binding.transport) {
@@ -71,6 +75,7 @@ impl Session {
             _ => return None,
         };
         self.outbox.note_asked();
+        self.note_receipt_asked();
         Some(ping)
     }
 

@@ -25,8 +25,8 @@ fn a_websocket_on_which_messages_stay_unacknowledged_is_pinged_and_then_given_up
 }
 
 #[test]
-fn a_pong_or_any_other_frame_ends_the_doubt() {
-    for answer in [Frame::Pong(Some(2)), ack(1, 1), message(1)] {
+fn a_pong_or_a_receipt_for_more_ends_the_doubt() {
+    for answer in [Frame::Pong(Some(2)), ack(1, 1)] {
         let mut ends = Ends::met(WebSocket);
         ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
         lend(&mut ends.client, number(1));
@@ -37,6 +37,77 @@ fn a_pong_or_any_other_frame_ends_the_doubt() {
         ends.later(900);
         assert_eq!(ends.client.attachment(), Some(number(1)));
     }
+}
+
+/// A message of the server's comes down every so many milliseconds, for so long; nothing goes up.
+fn chatter(ends: &mut Ends, first: u64, every: u64, millis: u64) -> u64 {
+    let count = millis / every;
+    for seq in first..first + count {
+        ends.later(every);
+        ends.client.handle_frame(ends.now, number(1), Via::Carrier, message(seq));
+        ends.client.note_arrived(ends.now, number(1), seq);
+    }
+    first + count
+}
+
+#[test]
+fn a_websocket_whose_uplink_is_dead_is_given_up_whatever_comes_down() {
+    let mut ends = Ends::met(WebSocket);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    lend(&mut ends.client, number(1));
+    // The answer time, and what a receipt may wait.
+    let next = chatter(&mut ends, 1, 100, 2_900);
+    assert!(!tags(&lend(&mut ends.client, number(1))).contains(&"ping"));
+    let next = chatter(&mut ends, next, 100, 100);
+    assert!(tags(&lend(&mut ends.client, number(1))).contains(&"ping"));
+    chatter(&mut ends, next, 100, 1_200);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::UplinkLost)]);
+}
+
+#[test]
+fn a_receipt_that_was_asked_for_may_not_wait() {
+    let mut ends = Ends::met(WebSocket);
+    let ticket = ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.client.await_receipt(ticket);
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["msg", "ping"]);
+    let next = chatter(&mut ends, 1, 100, 1_000);
+    assert!(lend(&mut ends.client, number(1)).contains(&Frame::Ping(Some(2))));
+    chatter(&mut ends, next, 100, 1_200);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::UplinkLost)]);
+}
+
+#[test]
+fn a_pong_behind_much_that_comes_down_has_its_time() {
+    let mut ends = Ends::met(WebSocket);
+    ends.client.check_path(ends.now);
+    assert_eq!(lend(&mut ends.client, number(1)), [Frame::Ping(Some(2))]);
+    let large = |seq_of: u64| {
+        Frame::Message(Message {
+            seq: seq(seq_of),
+            kind: MessageKind::Plain,
+            body: Body::from("m".repeat(16 << 10)),
+        })
+    };
+    for seq in 1..=4 {
+        ends.later(900);
+        ends.client.handle_frame(ends.now, number(1), Via::Carrier, large(seq));
+    }
+    ends.later(1_300);
+    assert_eq!(ends.client.attachment(), Some(number(1)));
+    ends.client.handle_frame(ends.now, number(1), Via::Carrier, Frame::Pong(Some(2)));
+    ends.later(10_000);
+    assert_eq!(detached(&mut ends.client), []);
+}
+
+#[test]
+fn while_a_ping_waits_no_receipt_is_asked_for_by_another() {
+    let mut ends = Ends::met(WebSocket);
+    ends.client.check_path(ends.now);
+    let ticket = ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.client.await_receipt(ticket);
+    assert_eq!(tags(&lend(&mut ends.client, number(1))), ["ping", "msg"]);
+    ends.client.handle_frame(ends.now, number(1), Via::Carrier, Frame::Pong(Some(2)));
+    assert_eq!(lend(&mut ends.client, number(1)), [Frame::Ping(None)]);
 }
 
 #[test]

@@ -163,6 +163,9 @@ impl Driver {
             // Another may have come to stand in its place.
             at += usize::from(self.carriers.len() == before);
         }
+        if self.session.role() == Role::Client {
+            self.carriers.tell_arrived(&mut self.session, now);
+        }
         more
     }
 
