@@ -153,6 +153,9 @@ impl Session {
         let (acked, retry) = (self.outbox.acked().value(), self.config.push_retry);
         let repeats = self.is_carrier(attachment) && self.outbox.is_advanced();
         let asked = !answered && self.forget_asked(attachment);
+        if answered {
+            self.note_pushed(attachment);
+        }
         let Some(binding) = self.binding_mut(attachment) else { return };
         if answered {
             binding.push.unanswered = 0;
@@ -298,7 +301,11 @@ impl Session {
             binding.stage = Stage::Attached;
             let proved = binding.proved;
             self.events.push_back(Event::Attached { attachment, transport, resumed });
-            return self.events.extend(proved.then_some(Event::Proved { attachment }));
+            if proved {
+                self.begin_trial(attachment);
+                self.events.push_back(Event::Proved { attachment });
+            }
+            return;
         }
         binding.stage = Stage::Introduced;
         if binding.proved || binding.is_polling() || nothing_carries {
@@ -338,6 +345,7 @@ impl Session {
             Stage::Introduced => self.say_attach(now, attachment),
             Stage::Attached => {
                 binding.until = None;
+                self.begin_trial(attachment);
                 self.events.push_back(Event::Proved { attachment });
             }
             Stage::Greeting | Stage::Attaching => {}
@@ -361,7 +369,10 @@ impl Session {
         self.repeat_token();
         let proved = self.binding(attachment).is_some_and(|binding| binding.proved);
         self.events.push_back(Event::Attached { attachment, transport, resumed: true });
-        self.events.extend(proved.then_some(Event::Proved { attachment }));
+        if proved {
+            self.begin_trial(attachment);
+            self.events.push_back(Event::Proved { attachment });
+        }
     }
 
     /// When no path carries: the best welcomed candidate attaches without waiting for its proof.

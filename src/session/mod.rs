@@ -28,6 +28,7 @@ mod server;
 mod tests;
 mod timing;
 mod transmit;
+mod trial;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

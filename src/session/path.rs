@@ -10,6 +10,7 @@ use crate::frame::{Ack, Attachment, Frame, Role, TransportKind};
 use super::binding::{Binding, Stage};
 use super::outbox::WrongAck;
 use super::timing::earlier;
+use super::trial::Trial;
 use super::{Config, Departure, DetachReason, Moment, Receipts, Session, later};
 
 /// The least that a client waits for what takes one round trip.
@@ -88,6 +89,7 @@ pub(super) struct Path {
     /// What was counted last of the bytes that come, and when that was new.
     arrived: (Option<Attachment>, u64),
     arrived_at: Moment,
+    pub(super) trial: Trial,
 }
 
 /// A ping that waits for its pong.
@@ -97,6 +99,10 @@ struct Question {
     at: Moment,
     /// What had come by then: more may stand in front of the pong.
     heard_bytes: u64,
+    /// Whether it is asked on trial.
+    on_trial: bool,
+    /// Whether the push that it went by was answered: then the server has it.
+    pushed: bool,
 }
 
 /// How long so many bytes may take.
@@ -119,6 +125,7 @@ impl Path {
             receipt_asked_at: None,
             heard_bytes: 0,
             partial_at: Moment::BEGIN,
+            trial: Trial::default(),
             arrived: (None, 0),
             arrived_at: Moment::BEGIN,
         }
@@ -181,11 +188,13 @@ impl Session {
 
     /// Client: counts a frame that came by the carrier.
     pub(super) fn note_frame(&mut self, frame: &Frame) {
+        let now = self.now;
         let Some(client) = &mut self.client else { return };
-        let body = match frame {
-            Frame::Message(message) => message.body.len() as u64,
-            _ => 0,
-        };
+        let mut body = 0;
+        if let Frame::Message(message) = frame {
+            body = message.body.len() as u64;
+            client.path.trial.note_message(now);
+        }
         client.path.heard_bytes = client.path.heard_bytes.saturating_add(body + FRAME_BYTES);
     }
 
@@ -234,7 +243,19 @@ impl Session {
     pub(super) fn note_asked(&mut self, attachment: Attachment) {
         let at = self.now;
         if let Some(client) = &mut self.client {
-            client.path.asked = Some(Question { attachment, at, heard_bytes: client.path.heard_bytes });
+            let path = &mut client.path;
+            let on_trial = path.asked.is_some_and(|asked| asked.attachment == attachment && asked.on_trial);
+            let heard_bytes = path.heard_bytes;
+            path.asked = Some(Question { attachment, at, heard_bytes, on_trial, pushed: false });
+        }
+    }
+
+    /// A push was answered: what was asked by it has arrived.
+    pub(super) fn note_pushed(&mut self, attachment: Attachment) {
+        let waits = self.binding(attachment).is_some_and(|binding| binding.ping_due);
+        let Some(client) = &mut self.client else { return };
+        if let Some(asked) = client.path.asked.as_mut().filter(|asked| asked.attachment == attachment) {
+            asked.pushed |= !waits;
         }
     }
 
@@ -258,9 +279,16 @@ impl Session {
 
     /// A message is about to be put on the carrier.
     pub(super) fn note_given(&mut self) {
-        if !self.outbox.is_advanced() {
-            let now = self.now;
-            self.client.iter_mut().for_each(|client| client.path.given_at = now);
+        let (now, first) = (self.now, !self.outbox.is_advanced());
+        let streams = self.carrier().is_some_and(|carrier| carrier.transport == TransportKind::Sse);
+        if let Some(client) = &mut self.client {
+            // On a WebSocket receipts tell what became of it.
+            if streams {
+                client.path.trial.note_message(now);
+            }
+            if first {
+                client.path.given_at = now;
+            }
         }
     }
 
@@ -272,6 +300,13 @@ impl Session {
             binding.ping_due = true;
         }
         self.note_asked(attachment);
+    }
+
+    /// What was asked just now is asked on trial, or serves as well.
+    fn note_question(&mut self, on_trial: bool) {
+        let Some(client) = &mut self.client else { return };
+        client.path.trial.note_question(on_trial);
+        client.path.asked.iter_mut().for_each(|asked| asked.on_trial = on_trial);
     }
 
     fn poll_anew(&mut self, now: Moment, attachment: Attachment) {
@@ -300,7 +335,8 @@ impl Session {
         }
         let doubted = carrier.transport == TransportKind::WebSocket && self.outbox.is_advanced();
         let doubt = doubted.then(|| later(heard.max(path.given_at).min(self.receipt_due()), answer));
-        earlier(doubt, path.ping_after.map(|silence| later(heard, silence)))
+        let due = earlier(doubt, path.ping_after.map(|silence| later(heard, silence)));
+        earlier(due, self.trial_due(carrier, heard))
     }
 
     /// When a peer that hears what was said would have sent a receipt.
@@ -334,7 +370,17 @@ impl Session {
         match self.question(attachment) {
             // What waits for a push to end cannot be answered; that push is judged by itself.
             Some(_) if streams && carrier.ping_due => self.knock(attachment),
-            None => self.knock(attachment),
+            None => {
+                let heard =
+                    self.client.as_ref().map_or(heard_at, |client| heard_at.max(client.path.arrived_at));
+                let on_trial = self.trial_due(carrier, heard).is_some_and(|due| due <= now);
+                self.knock(attachment);
+                self.note_question(on_trial);
+            }
+            // The server has it, and its pong is held back.
+            Some(asked) if streams && asked.on_trial && asked.pushed => {
+                self.detach(attachment, DetachReason::Unproved, None);
+            }
             // What still comes down does so unasked.
             Some(asked) if !streams && heard_at > later(asked.at, half) => {
                 self.detach(attachment, DetachReason::UplinkLost, None);
@@ -398,6 +444,7 @@ impl Session {
         if let Some(client) = &mut self.client {
             let path = &mut client.path;
             (path.delivered, path.answered_at, path.receipt_asked_at) = (false, now, None);
+            path.trial = Trial::default();
         }
         self.begin_holds();
         self.outbox.rewind();

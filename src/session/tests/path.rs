@@ -342,3 +342,88 @@ fn what_carries_is_told_to_be_proved_once_it_is() {
         }
     }
 }
+
+/// Messages come down until the time is full, then nothing does.
+fn burst(ends: &mut Ends, attachment: Attachment, kind: TransportKind) {
+    ends.server.send(MessageKind::Plain, Body::from("down")).unwrap();
+    ends.settle(attachment, kind);
+}
+
+#[test]
+fn a_stream_that_is_held_back_though_it_was_proved_is_known_by_the_silence_behind_messages() {
+    let mut ends = Ends::met(Sse);
+    burst(&mut ends, number(1), Sse);
+    ends.later(1_000);
+    // Up it goes, and is answered; what the server says to it does not come down.
+    assert!(tags(&ends.up(number(1), Sse)).contains(&"ping"));
+    lend(&mut ends.server, number(1));
+    ends.later(999);
+    assert_eq!(ends.client.attachment(), Some(number(1)));
+    ends.later(1);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::Unproved)], "which demotes it");
+}
+
+#[test]
+fn what_went_up_is_followed_by_the_same_question() {
+    let mut ends = Ends::met(Sse);
+    ends.client.send(MessageKind::Plain, Body::from("up")).unwrap();
+    ends.up(number(1), Sse);
+    for _ in 0..9 {
+        ends.later(100);
+        // More of it puts nothing off.
+        ends.client.send(MessageKind::Plain, Body::from("up")).unwrap();
+        assert_eq!(tags(&ends.up(number(1), Sse)), ["msg"]);
+    }
+    ends.later(100);
+    assert_eq!(tags(&ends.up(number(1), Sse)), ["ping"]);
+}
+
+#[test]
+fn a_dead_network_demotes_no_stream_that_is_on_trial() {
+    let mut ends = Ends::met(Sse);
+    burst(&mut ends, number(1), Sse);
+    ends.later(1_000);
+    assert!(tags(&lend(&mut ends.client, number(1))).contains(&"ping"));
+    ends.later(1_000);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::Silent)]);
+}
+
+#[test]
+fn a_trial_is_a_handful_of_questions_behind_messages_with_growing_gaps() {
+    for kind in [WebSocket, Sse] {
+        let mut ends = Ends::met(kind);
+        burst(&mut ends, number(1), kind);
+        let mut asked = Vec::new();
+        for second in 1..=70 {
+            ends.later(1_000);
+            let said = ends.up(number(1), kind);
+            ends.settle(number(1), kind);
+            if tags(&said).contains(&"ping") {
+                asked.push(second);
+                burst(&mut ends, number(1), kind);
+            }
+        }
+        // The last gap begins with the server's heartbeat.
+        assert_eq!(asked, [1, 3, 7, 15, 36], "{kind}");
+    }
+}
+
+#[test]
+fn an_idle_path_and_one_that_has_carried_for_a_minute_are_asked_nothing() {
+    for kind in [WebSocket, Sse] {
+        let mut ends = Ends::met(kind);
+        for _ in 0..70 {
+            ends.later(1_000);
+            let said = ends.up(number(1), kind);
+            assert!(!tags(&said).contains(&"ping"), "{kind}: idle");
+            ends.settle(number(1), kind);
+        }
+        burst(&mut ends, number(1), kind);
+        for _ in 0..10 {
+            ends.later(1_000);
+            let said = ends.up(number(1), kind);
+            assert!(!tags(&said).contains(&"ping"), "{kind}: settled");
+            ends.settle(number(1), kind);
+        }
+    }
+}

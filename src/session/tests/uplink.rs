@@ -12,6 +12,17 @@ fn pushed(count: usize) -> Ends {
     ends
 }
 
+/// What goes up, whose pings are answered.
+fn answered(ends: &mut Ends) -> Vec<Frame> {
+    let frames = lend(&mut ends.client, number(1));
+    for frame in &frames {
+        if let Frame::Ping(number_of) = frame {
+            ends.client.handle_frame(ends.now, number(1), Via::Carrier, Frame::Pong(*number_of));
+        }
+    }
+    frames
+}
+
 #[test]
 fn a_push_that_made_no_progress_is_repeated_by_a_timer_that_slows_down() {
     let mut ends = pushed(2);
@@ -22,10 +33,10 @@ fn a_push_that_made_no_progress_is_repeated_by_a_timer_that_slows_down() {
         ends.client.handle_frame(ends.now, number(1), Via::Carrier, Frame::Ping(None));
         lend(&mut ends.client, number(1));
         ends.client.handle_timeout(due - Duration::from_millis(1));
-        assert_eq!(seqs(&lend(&mut ends.client, number(1))), [0; 0]);
+        assert_eq!(seqs(&answered(&mut ends)), [0; 0]);
         ends.now = due;
         ends.client.handle_timeout(due);
-        assert_eq!(seqs(&lend(&mut ends.client, number(1))), [1, 2], "{pause}");
+        assert_eq!(seqs(&answered(&mut ends)), [1, 2], "{pause}");
     }
 }
 
