@@ -70,6 +70,11 @@ impl Plan {
         self.allowed.contains(&kind)
     }
 
+    /// Whether there is only one to try.
+    pub(super) fn has_one(&self) -> bool {
+        self.ranked.len() == 1
+    }
+
     /// Puts a transport first from now on.
     pub(super) fn prefer(&mut self, kind: TransportKind) {
         self.preferred = Some(kind);

@@ -52,12 +52,14 @@ pub struct Lesson {
     pub ping_after: Option<Duration>,
     /// The longest hold that a poll may ask for; `None`: it is not known to be limited.
     pub longest_hold: Option<Duration>,
+    /// Whether there is no other transport to go to: then one that holds back what comes is better than none.
+    pub alone: bool,
 }
 
 impl Lesson {
     /// A lesson of these limits.
     pub const fn new(ping_after: Option<Duration>, longest_hold: Option<Duration>) -> Self {
-        Self { ping_after, longest_hold }
+        Self { ping_after, longest_hold, alone: false }
     }
 }
 
@@ -90,6 +92,8 @@ pub(super) struct Path {
     arrived: (Option<Attachment>, u64),
     arrived_at: Moment,
     pub(super) trial: Trial,
+    /// There is no other transport to go to.
+    pub(super) alone: bool,
 }
 
 /// A ping that waits for its pong.
@@ -126,6 +130,7 @@ impl Path {
             heard_bytes: 0,
             partial_at: Moment::BEGIN,
             trial: Trial::default(),
+            alone: false,
             arrived: (None, 0),
             arrived_at: Moment::BEGIN,
         }
@@ -152,7 +157,7 @@ impl Session {
         let first = self.config.hold;
         if let Some(client) = &mut self.client {
             let path = &mut client.path;
-            path.ping_after = lesson.ping_after;
+            (path.ping_after, path.alone) = (lesson.ping_after, lesson.alone);
             path.longest_hold = lesson.longest_hold.unwrap_or(first.max(LONGEST_HOLD));
             path.hold = path.hold.min(path.longest_hold);
         }

@@ -55,9 +55,11 @@ impl Session {
 
     /// When to ask whether what comes down is held back: after silence behind messages.
     pub(super) fn trial_due(&self, carrier: &Binding, heard: Moment) -> Option<Moment> {
-        let trial = &self.client.as_ref()?.path.trial;
+        let path = &self.client.as_ref()?.path;
+        let trial = &path.trial;
         let (attachment, since) = trial.of?;
-        if attachment != carrier.attachment || carrier.is_polling() || trial.asked >= QUESTIONS {
+        if path.alone || attachment != carrier.attachment || carrier.is_polling() || trial.asked >= QUESTIONS
+        {
             return None;
         }
         let due = later(heard.max(trial.eventful_at?), FIRST_SILENCE * (1 << trial.asked));

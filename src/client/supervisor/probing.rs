@@ -14,7 +14,7 @@ use crate::client::backoff::uniform;
 use crate::frame::TransportKind;
 
 use super::aftermath::random;
-use super::{ClientSupervisor, Step, Target};
+use super::{ClientSupervisor, Lesson, Step, Target};
 
 /// The first pause before a better transport is tried, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
@@ -58,7 +58,8 @@ fn jittered(pause: Duration, random: u64) -> Duration {
 impl ClientSupervisor {
     /// Sets the times at which a new carrier is left, and tells the session what is known of its path.
     pub(super) fn settle_in(&mut self, kind: TransportKind, now: Instant) {
-        self.lesson = Some(self.learning.lesson(kind, now));
+        let alone = self.plan.has_one();
+        self.lesson = Some(Lesson { alone, ..self.learning.lesson(kind, now) });
         let age = self.learning.age(kind, now);
         self.probing.replace = age.map(|age| Box::pin(tokio::time::sleep(age / 5 * 4)));
         self.probing.due = None;

@@ -427,3 +427,15 @@ fn an_idle_path_and_one_that_has_carried_for_a_minute_are_asked_nothing() {
         }
     }
 }
+
+#[test]
+fn where_there_is_no_other_transport_a_stream_that_is_held_back_stays() {
+    let mut ends = Ends::met(Sse);
+    ends.client.learn(Lesson { alone: true, ..Lesson::default() });
+    burst(&mut ends, number(1), Sse);
+    for _ in 0..15 {
+        ends.later(1_000);
+        assert!(!tags(&ends.up(number(1), Sse)).contains(&"ping"));
+    }
+    assert_eq!(detached(&mut ends.client), []);
+}
