@@ -14,7 +14,7 @@ use throughline::frame::{
     Attachment, Batch, Body, Close, CloseCode, Encoding, Epoch, Frame, Limits, MessageKind, Role, Seq,
     SessionId, SessionKey, TransportKind,
 };
-use throughline::session::{Config, DetachReason, Event, Greeting, Intent, Session, Via};
+use throughline::session::{Config, DetachReason, Event, Greeting, Intent, Lesson, Session, Via};
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -176,7 +176,12 @@ impl<'a> Replay<'a> {
         let mut config = Config::default();
         // The first hold is a client's own affair: these conversations are of one that asks for 10 s.
         config.hold = Duration::from_secs(10);
-        Session::client(Arc::new(config), id, key, now)
+        let mut session = Session::client(Arc::new(config), id, key, now);
+        // Likewise, that there is no other transport to go to: nothing is on trial.
+        let mut lesson = Lesson::default();
+        lesson.alone = true;
+        session.learn(lesson);
+        session
     }
 
     fn identity(&self) -> &'a Identity {

@@ -383,7 +383,10 @@ impl Session {
                 self.note_question(on_trial);
             }
             // The server has it, and its pong is held back.
-            Some(asked) if streams && asked.on_trial && asked.pushed => {
+            Some(asked) if streams && asked.on_trial && !asked.pushed => {
+                self.detach(attachment, DetachReason::UplinkLost, None);
+            }
+            Some(asked) if streams && asked.on_trial => {
                 self.detach(attachment, DetachReason::Unproved, None);
             }
             // What still comes down does so unasked.
