@@ -180,6 +180,7 @@ impl<'a> Replay<'a> {
         // Likewise, that there is no other transport to go to: nothing is on trial.
         let mut lesson = Lesson::default();
         lesson.alone = true;
+        lesson.longest_hold = Some(Duration::from_secs(10));
         session.learn(lesson);
         session
     }
