@@ -371,6 +371,7 @@ impl Session {
             return self.poll_anew(now, attachment);
         }
         let half = self.answer_time() / 2;
+        let unanswered = carrier.push.unanswered > 0;
         let (heard_at, streams) = (carrier.heard_at, carrier.transport == TransportKind::Sse);
         match self.question(attachment) {
             // What waits for a push to end cannot be answered; that push is judged by itself.
@@ -382,11 +383,12 @@ impl Session {
                 self.knock(attachment);
                 self.note_question(on_trial);
             }
-            // The server has it, and its pong is held back.
-            Some(asked) if streams && asked.on_trial && !asked.pushed => {
+            // The second push in a row that is not answered.
+            Some(asked) if streams && !asked.pushed && unanswered => {
                 self.detach(attachment, DetachReason::UplinkLost, None);
             }
-            Some(asked) if streams && asked.on_trial => {
+            // The server has it, and its pong is held back.
+            Some(asked) if streams && asked.on_trial && asked.pushed => {
                 self.detach(attachment, DetachReason::Unproved, None);
             }
             // What still comes down does so unasked.

@@ -379,13 +379,13 @@ fn what_went_up_is_followed_by_the_same_question() {
 }
 
 #[test]
-fn a_question_on_trial_whose_push_is_not_answered_shows_a_lost_uplink() {
+fn a_dead_network_demotes_no_stream_that_is_on_trial() {
     let mut ends = Ends::met(Sse);
     burst(&mut ends, number(1), Sse);
     ends.later(1_000);
     assert!(tags(&lend(&mut ends.client, number(1))).contains(&"ping"));
     ends.later(1_000);
-    assert_eq!(detached(&mut ends.client), [(1, DetachReason::UplinkLost)]);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::Silent)]);
 }
 
 #[test]
