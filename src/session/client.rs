@@ -191,7 +191,7 @@ impl Session {
     /// Notes that the open poll was answered and all its frames were handed over.
     pub fn handle_poll_ended(&mut self, now: Instant, attachment: Attachment) {
         let now = self.tick(now);
-        let hold = self.hold();
+        let (hold, ended) = (self.hold(), self.is_ended());
         let Some(binding) = self.binding_mut(attachment) else { return };
         if !binding.is_polling() || !binding.poll_open {
             return;
@@ -202,7 +202,7 @@ impl Session {
         }
         let fruitful = binding.poll_fruitful;
         (binding.poll_open, binding.poll_fruitful, binding.heard_at) = (false, false, now);
-        if binding.stage == Stage::Attached && !binding.proved {
+        if binding.stage == Stage::Attached && !binding.proved && !ended {
             (binding.proved, binding.until) = (true, None);
             self.measure(attachment);
             self.events.push_back(Event::Proved { attachment });

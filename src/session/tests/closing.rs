@@ -281,3 +281,16 @@ fn without_receipts_a_close_follows_what_was_sent_and_awaits_nothing() {
     assert_eq!(ended(&mut ends.server).unwrap().by, EndedBy::Local);
     assert_eq!(lend(&mut ends.server, number(1)), []);
 }
+
+#[test]
+fn a_first_poll_that_ends_after_the_session_tells_nothing() {
+    let mut ends = Ends::new();
+    let attachment = ends.introduce(LongPolling, Intent::Attach);
+    ends.say_hello(attachment);
+    ends.down(attachment);
+    assert_eq!(tags(&ends.up(attachment, LongPolling)), ["poll"]);
+    ends.client.abort(ends.now, normal());
+    assert!(ended(&mut ends.client).is_some());
+    ends.client.handle_poll_ended(ends.now, attachment);
+    assert!(events(&mut ends.client).is_empty());
+}
