@@ -37,6 +37,11 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
     flying += held[4];
   };
 
+  /** What was sent before this was brought back may arrive after: it was numbered then. */
+  const recognise = (received: number) => {
+    while (acked + numbered < received && queue[numbered]?.[1]) number();
+  };
+
   return {
     queue_: (): readonly Held[] => queue,
     upTo_(seq: number) {
@@ -48,7 +53,7 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
         blind = acked;
         for (; taken > took; taken--) untaken.push(0);
       }
-      while (acked + numbered < received && queue[numbered]?.[1]) number();
+      recognise(received);
     },
     acked_: () => acked,
     /** The highest number given. */
@@ -100,6 +105,7 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
     isNews_: (received: number, took: number) => received > acked || took > taken,
     /** Takes a receipt; false is one for what was never sent. Receipts never go back. */
     acknowledge_(received: number, took: number): boolean {
+      recognise(received);
       if (received > acked + numbered || took > received) return false;
       for (; acked < received; acked++) {
         const size = queue.shift()![4];

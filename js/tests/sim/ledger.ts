@@ -175,7 +175,7 @@ export class Ledger {
   note(who: number, acked: number): void {
     const record = this.records[who]!;
     assert.ok(acked >= record.acked, "a receipt was taken back");
-    while (record.silent.has(record.arrived + 1)) record.arrived++;
+    while (record.arrived < acked && record.silent.has(record.arrived + 1)) record.arrived++;
     assert.ok(acked <= record.arrived, "acknowledged and never delivered");
     record.acked = acked;
   }
