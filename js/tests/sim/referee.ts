@@ -254,6 +254,8 @@ export class Referee {
     if (!push || one.kind === "websocket") one.heard = now;
     if (!push && one.stage === "attached" && !one.proved) one.unproved = now;
     const [tag, value] = frame;
+    // Out of its place: the transport is given up, and nothing is taken from it.
+    if (!push && one.stage === "greeting" && tag !== "welcome" && tag !== "close") return;
     if (!push) one.fruitful ||= tag !== "ack" || value > this.acked || (frame[2] ?? value) > this.peerTook;
     if (isMessage(frame)) {
       const seq = frame[1];
