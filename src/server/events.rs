@@ -14,9 +14,9 @@ use crate::socket::Command;
 use crate::transport::{Extent, Form, PlainEvents, ResponseHead, ResponseStart, Transport, media, response};
 
 use super::answer;
+use super::answering::Outcome;
 use super::door::{Arrival, Sort, Visitor};
 use super::registry::Claim;
-use super::service::Outcome;
 use super::{Inner, now, websocket};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

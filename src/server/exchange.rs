@@ -16,9 +16,9 @@ use crate::transport::{Extent, Form, response};
 
 use super::Inner;
 use super::answer::{self, Answer};
+use super::answering::{Awaited, Outcome};
 use super::door::{Arrival, Visitor, broken, rest};
 use super::route::{self, StreamForm};
-use super::service::{Awaited, Outcome};
 
 /// What the headers of a request say about bodies.
 #[derive(Clone, Copy, Debug)]

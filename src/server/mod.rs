@@ -8,6 +8,7 @@
 //! [`Layer`].
 
 mod answer;
+mod answering;
 mod auth;
 mod browser;
 mod builder;
@@ -41,11 +42,12 @@ use registry::Registry;
 use tasks::Tasks;
 
 pub use answer::AnswerBody;
+pub use answering::Answering;
 pub use auth::{Attempt, Authenticator, Denied, Grant};
 pub use builder::{Builder, ServeError};
 pub use layer::{Layer, Layered};
 pub use policy::Offer;
-pub use service::{Answering, Service};
+pub use service::Service;
 
 /// What runs for each session.
 /// Starts the handler of one session, in a task of its own.

@@ -1,19 +1,17 @@
 //! The one service: hyper's and tower's, for any body.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
-use crate::frame::{Close, CloseCode, Encoding};
-use crate::transport::{ResponseHead, ResponseStart};
+use crate::frame::{Close, CloseCode};
 
 use super::answer::{self, Answer, AnswerBody};
+use super::answering::Answering;
 use super::auth::Presented;
 use super::door::{Visitor, broken};
 use super::events::Wish;
@@ -29,85 +27,6 @@ use super::{Inner, browser, origin, websocket};
 #[derive(Clone, Debug)]
 pub struct Service {
     server: Arc<Inner>,
-}
-
-/// An answer on its way.
-///
-/// What is left of a request while it is parked is kept small: most long-polling sessions are one.
-#[must_use = "a future does nothing unless polled"]
-pub struct Answering {
-    stage: Stage,
-    from: origin::From,
-}
-
-enum Stage {
-    Judging(Pin<Box<dyn Future<Output = Outcome> + Send>>),
-    Judged(Outcome),
-}
-
-/// What a request came to.
-pub(super) enum Outcome {
-    /// Boxed: it is not to take its room in a request that is parked. None once it was taken.
-    Answer(Option<Box<Answer>>),
-    /// The session writes the answer.
-    Await(Awaited),
-}
-
-impl From<Answer> for Outcome {
-    fn from(answer: Answer) -> Self {
-        Self::Answer(Some(Box::new(answer)))
-    }
-}
-
-/// An answer that a session writes.
-pub(super) struct Awaited {
-    pub(super) head: ResponseHead,
-    pub(super) media: &'static str,
-    /// Of the close that may come instead.
-    pub(super) encoding: Encoding,
-}
-
-impl Future for Awaited {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        Pin::new(&mut self.head).poll(cx).map(|start| match start {
-            // No stream begins: the close is one answer, with its status.
-            ResponseStart { close: Some(close), .. } => answer::close(&close, self.encoding),
-            ResponseStart { body, .. } => answer::written(body, self.media),
-        })
-    }
-}
-
-impl std::fmt::Debug for Answering {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Answering")
-    }
-}
-
-impl Future for Answering {
-    type Output = Result<Response<AnswerBody>, Infallible>;
-
-    /// Polled again after it was ready, it stays pending.
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let outcome = match &mut this.stage {
-            Stage::Judged(outcome) => outcome,
-            Stage::Judging(judging) => {
-                this.stage = Stage::Judged(ready!(judging.as_mut().poll(cx)));
-                return self.poll(cx);
-            }
-        };
-        let mut answer = match outcome {
-            Outcome::Await(awaited) => ready!(Pin::new(awaited).poll(cx)),
-            Outcome::Answer(answer) => match answer.take() {
-                Some(answer) => *answer,
-                None => return Poll::Pending,
-            },
-        };
-        answer::share(&mut answer, &this.from);
-        Poll::Ready(Ok(answer))
-    }
 }
 
 impl<B> hyper::service::Service<Request<B>> for Service
@@ -168,14 +87,13 @@ impl Service {
             Next::Answer(websocket::refusal(&close))
         });
         let server = Arc::clone(&self.server);
-        let stage = match next {
-            Next::Answer(answer) => Stage::Judged(answer.into()),
+        match next {
+            Next::Answer(answer) => Answering::judged(answer.into(), from),
             Next::Exchange(bodies, visitor) => {
-                Stage::Judging(Box::pin(server.exchange(body, bodies, visitor)))
+                Answering::judging(server.exchange(body, bodies, visitor), from)
             }
-            Next::Events(wish, visitor) => Stage::Judging(Box::pin(server.events(wish, visitor))),
-        };
-        Answering { stage, from }
+            Next::Events(wish, visitor) => Answering::judging(server.events(wish, visitor), from),
+        }
     }
 
     fn judge(
