@@ -67,6 +67,15 @@ core_has_no_runtime() {
     sort -u <<<"${tree// (\*)/}" | grep -c . | sed 's/$/ crates, no runtime/'
 }
 
+# With the compiler that Cargo.toml promises: what users of that version get builds.
+oldest_compiler() {
+    local oldest
+    oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    [ -n "$oldest" ] || { echo "Cargo.toml names no rust-version"; return 1; }
+    rustup toolchain install "$oldest" --profile minimal || return
+    CARGO_TARGET_DIR=target/oldest cargo "+$oldest" check --quiet --locked --features "$features"
+}
+
 docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features "$features"
 }
@@ -134,6 +143,7 @@ step "lints: tls" lints --no-default-features --features tls
 step "lints: proxy" lints --no-default-features --features proxy
 step "lints: http2" lints --no-default-features --features client,server,http2
 step "core without a runtime" core_has_no_runtime
+step "oldest compiler" oldest_compiler
 step "documentation" docs
 step "fuzz targets build" cargo +nightly fuzz build
 targets=$(cargo +nightly fuzz list)
