@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use http::HeaderMap;
 use http::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -21,6 +23,7 @@ use crate::transport::BoxError;
 use super::backoff::Backoff;
 use super::connect::Connector;
 use super::dial::Dialer;
+use super::link::LinkSource;
 use super::plan::Plan;
 use super::supervisor::{ClientSupervisor, Hope, Means, begin};
 use super::token::{Freshness, TokenSource};
@@ -46,6 +49,7 @@ pub struct Builder {
     network: Option<Namer>,
     send_patience: Option<Duration>,
     session: Config,
+    links: Option<LinkSource>,
     proxy: proxy::Choice,
     roots: tls::Roots,
 }
@@ -68,6 +72,7 @@ impl Builder {
             network: None,
             send_patience: Some(Duration::from_secs(30)),
             session: Config::default(),
+            links: None,
             proxy: proxy::Choice::default(),
             roots: tls::Roots::default(),
         }
@@ -189,6 +194,35 @@ impl Builder {
         self
     }
 
+    /// Makes the byte streams to the server, in place of TCP: a Unix socket, a tunnel, a stream in memory. No proxy is asked,
+    /// whatever the environment says; where the URL is `https://`, TLS is spoken on the stream. Each transport needs one
+    /// or two of them, and the longest that each may take is the connect timeout.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use throughline::Client;
+    /// use tokio::net::UnixStream;
+    ///
+    /// let socket = Client::builder("http://localhost/live")
+    ///     .connector(|| UnixStream::connect("/run/app.sock"))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connector<F, R, S>(mut self, connect: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.links = Some(LinkSource::new(connect));
+        self
+    }
+
     /// The proxy that all connections go through, whatever the environment says: `http://`, `https://` (with feature
     /// `tls`), `socks5://`, which resolves names here, or `socks5h://`, which leaves that to the proxy; and
     /// `[user:password@]host[:port]`. Default: what the environment says.
@@ -251,6 +285,7 @@ impl Builder {
         let base = address::parse(&self.url)?;
         self.check()?;
         let connector = Connector::new(self.proxy.settle()?, &self.roots, self.connect_timeout)?;
+        let connector = connector.linked_by(self.links);
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
         let config = Arc::new(self.session);
         let now = tokio::time::Instant::now().into_std();

@@ -19,7 +19,7 @@ use crate::frame::CloseCode;
 use crate::transport::BoxError;
 
 use super::ConnectError;
-use super::link::{Link, Stream};
+use super::link::{Link, LinkSource, Stream};
 use super::proxy::Proxies;
 use super::tls::{Roots, Tls};
 
@@ -140,6 +140,8 @@ impl Setup {
 /// What it takes to connect to anybody.
 #[derive(Clone)]
 pub(super) struct Connector {
+    /// What is asked for byte streams, if it is not TCP.
+    links: Option<LinkSource>,
     proxies: Arc<Proxies>,
     tls: Arc<Tls>,
     /// Bounds the connection to each address, and each handshake.
@@ -150,12 +152,21 @@ impl Connector {
     /// # Errors
     /// When a proxy's URL, or the file of roots, is of no use.
     pub(super) fn new(proxies: Proxies, roots: &Roots, patience: Duration) -> Result<Self, ConnectError> {
-        Ok(Self { proxies: Arc::new(proxies), tls: Arc::new(Tls::new(roots)?), patience })
+        Ok(Self { links: None, proxies: Arc::new(proxies), tls: Arc::new(Tls::new(roots)?), patience })
+    }
+
+    /// The same, with links of another make than TCP's.
+    pub(super) fn linked_by(mut self, links: Option<LinkSource>) -> Self {
+        self.links = links;
+        self
     }
 
     /// Connects to the server of a URL.
     pub(super) async fn connect(&self, target: &Uri, purpose: Purpose) -> Result<Stream, LinkError> {
-        let link = self.proxies.reach(self, target, purpose).await?;
+        let link = match &self.links {
+            Some(links) => links.connect().await.map_err(|error| LinkError::Unreached(error.into()))?,
+            None => self.proxies.reach(self, target, purpose).await?,
+        };
         let secure = target.scheme() == Some(&Scheme::HTTPS);
         let link = if secure { self.wrap(link, target, purpose).await? } else { link };
         Ok(TokioIo::new(link))

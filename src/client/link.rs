@@ -1,6 +1,7 @@
 //! A byte stream to a server, whatever lies below it: TCP, a tunnel, TLS.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +14,30 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::http2::Tasks;
+
+/// Makes links to a server in place of TCP and proxies.
+#[derive(Clone)]
+pub(super) struct LinkSource(Arc<dyn Fn() -> Linking + Send + Sync>);
+
+type Linking = Pin<Box<dyn Future<Output = io::Result<Link>> + Send>>;
+
+impl LinkSource {
+    pub(super) fn new<F, R, S>(connect: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self(Arc::new(move || {
+            let connecting = connect();
+            Box::pin(async move { Ok(Link::new(connecting.await?, Protocol::Http1)) })
+        }))
+    }
+
+    pub(super) fn connect(&self) -> Linking {
+        (self.0)()
+    }
+}
 
 /// A connection to a server, as hyper wants it.
 pub(super) type Stream = TokioIo<Link>;

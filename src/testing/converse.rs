@@ -2,15 +2,12 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::head::{Framing, Head};
-use super::link::{Link, Side, fill, gone};
-use super::{Direction, Rule};
+use super::link::{Link, Reader, Side, Writer, fill, gone};
+use super::{Direction, Rule, Upstream};
 
 /// What becomes of a request.
 enum Fate {
@@ -36,8 +33,7 @@ fn fate(rule: Rule, request: &Head) -> Option<Fate> {
 }
 
 /// Serves a connection until either end, or a rule, ends it.
-pub(super) async fn converse(link: &Link, client: TcpStream, upstream: SocketAddr) -> io::Result<()> {
-    let mut client = Side::new(client);
+pub(super) async fn converse(link: &Link, mut client: Side, upstream: &Upstream) -> io::Result<()> {
     let mut server: Option<Side> = None;
     loop {
         let request = {
@@ -81,8 +77,8 @@ pub(super) async fn converse(link: &Link, client: TcpStream, upstream: SocketAdd
             Fate::Pass => request.bytes.as_slice(),
         };
         if server.is_none() {
-            match TcpStream::connect(upstream).await {
-                Ok(stream) => server = Some(Side::new(stream)),
+            match upstream.connect().await {
+                Ok(side) => server = Some(side),
                 Err(_) => {
                     drain(&mut client, &mut body).await?;
                     return answer(link, &mut client, 502).await;
@@ -141,9 +137,9 @@ async fn try_once(
     client: &mut Side,
     request: &[u8],
     head: &Head,
-    upstream: SocketAddr,
+    upstream: &Upstream,
 ) -> io::Result<()> {
-    let mut server = Side::new(TcpStream::connect(upstream).await?);
+    let mut server = upstream.connect().await?;
     link.pass(Direction::Up, request, &mut server.write).await?;
     tokio::select! {
         committed = commit(&mut server, head) => committed,
@@ -157,9 +153,9 @@ async fn whole_again(
     client: &mut Side,
     server: &mut Option<Side>,
     request: &[u8],
-    upstream: SocketAddr,
+    upstream: &Upstream,
 ) -> io::Result<()> {
-    let side = server.insert(Side::new(TcpStream::connect(upstream).await?));
+    let side = server.insert(upstream.connect().await?);
     tokio::select! {
         passed = link.pass(Direction::Up, request, &mut side.write) => passed,
         () = gone(&mut client.read, &mut client.buffer) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -221,7 +217,7 @@ async fn pass_response(
     response: &Head,
     body: &mut Framing,
     server: &mut Side,
-    write: &mut OwnedWriteHalf,
+    write: &mut Writer,
 ) -> io::Result<()> {
     let hold = |rule| if let Rule::HoldBody { bytes, head } = rule { Some((bytes, head)) } else { None };
     let (block, with_head) = match link.script.act(hold) {
@@ -288,8 +284,8 @@ async fn pump(
     link: &Link,
     direction: Direction,
     open: bool,
-    (read, buffer): (&mut OwnedReadHalf, &mut Vec<u8>),
-    write: &mut OwnedWriteHalf,
+    (read, buffer): (&mut Reader, &mut Vec<u8>),
+    write: &mut Writer,
 ) -> io::Result<()> {
     loop {
         if open {

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, split};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -21,11 +20,14 @@ const PIECE: usize = 16 << 10;
 /// How often a throttled connection passes something.
 const TICK: Duration = Duration::from_millis(20);
 
+/// The halves of a byte stream.
+pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
+pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// One end of a connection, and what was read of it and has not passed yet.
-#[derive(Debug)]
 pub(super) struct Side {
-    pub(super) read: OwnedReadHalf,
-    pub(super) write: OwnedWriteHalf,
+    pub(super) read: Reader,
+    pub(super) write: Writer,
     pub(super) buffer: Vec<u8>,
 }
 
@@ -33,11 +35,16 @@ pub(super) struct Side {
 type Parse = fn(&[u8]) -> io::Result<Option<(Head, usize)>>;
 
 impl Side {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn tcp(stream: TcpStream) -> Self {
         // Latency is for the rules to make.
         let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
-        Self { read, write, buffer: Vec::new() }
+        Self { read: Box::new(read), write: Box::new(write), buffer: Vec::new() }
+    }
+
+    pub(super) fn in_memory(stream: DuplexStream) -> Self {
+        let (read, write) = split(stream);
+        Self { read: Box::new(read), write: Box::new(write), buffer: Vec::new() }
     }
 
     /// Reads a head; `None` when the other end is done.
@@ -58,13 +65,13 @@ impl Side {
 }
 
 /// Reads a piece behind what is there. Cancel safe.
-pub(super) async fn fill(read: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> io::Result<usize> {
+pub(super) async fn fill(read: &mut Reader, buffer: &mut Vec<u8>) -> io::Result<usize> {
     buffer.reserve(PIECE);
     read.read_buf(buffer).await
 }
 
 /// Waits until the other end is gone. What it says meanwhile is kept, within a bound.
-pub(super) async fn gone(read: &mut OwnedReadHalf, buffer: &mut Vec<u8>) {
+pub(super) async fn gone(read: &mut Reader, buffer: &mut Vec<u8>) {
     loop {
         if buffer.len() >= MAX_HEAD {
             return std::future::pending().await;
@@ -94,12 +101,7 @@ impl Link {
     }
 
     /// Passes bytes on, as the rules have it. An error is the end of the connection.
-    pub(super) async fn pass(
-        &self,
-        direction: Direction,
-        bytes: &[u8],
-        to: &mut OwnedWriteHalf,
-    ) -> io::Result<()> {
+    pub(super) async fn pass(&self, direction: Direction, bytes: &[u8], to: &mut Writer) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -121,7 +123,7 @@ impl Link {
         Ok(())
     }
 
-    async fn write(&self, direction: Direction, bytes: &[u8], to: &mut OwnedWriteHalf) -> io::Result<()> {
+    async fn write(&self, direction: Direction, bytes: &[u8], to: &mut Writer) -> io::Result<()> {
         let count = bytes.len() as u64;
         let before = self.passed[direction as usize].fetch_add(count, Relaxed);
         let limit = |rule| match rule {

@@ -10,17 +10,27 @@ mod link;
 mod rule;
 mod script;
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::io::{DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use link::Link;
+use link::{Link, Side};
 use script::Script;
 
 pub use rule::{Direction, Rule};
+
+/// How much a stream in memory holds each way.
+const ROOM: usize = 64 << 10;
+
+/// How many connections in memory wait to be taken.
+const WAITING: usize = 16;
 
 /// A network between a client and a server that does what [`Rule`]s say.
 ///
@@ -68,9 +78,33 @@ pub use rule::{Direction, Rule};
 #[derive(Debug)]
 pub struct Rough {
     address: SocketAddr,
+    door: mpsc::Sender<DuplexStream>,
     script: Arc<Script>,
     accepting: JoinHandle<()>,
 }
+
+/// Where the server is.
+enum Upstream {
+    Tcp(SocketAddr),
+    /// It is given its end of each connection.
+    InMemory(Box<dyn Fn(DuplexStream) + Send + Sync>),
+}
+
+impl Upstream {
+    async fn connect(&self) -> io::Result<Side> {
+        match self {
+            Self::Tcp(address) => TcpStream::connect(address).await.map(Side::tcp),
+            Self::InMemory(serve) => {
+                let (near, far) = duplex(ROOM);
+                serve(far);
+                Ok(Side::in_memory(near))
+            }
+        }
+    }
+}
+
+/// What comes of asking a [`Rough`] for a connection.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<DuplexStream>> + Send>>;
 
 impl Rough {
     /// Puts a network without rules in front of a server.
@@ -81,11 +115,72 @@ impl Rough {
     /// # Cancel safety
     /// Nothing is left when the future is dropped.
     pub async fn to(upstream: SocketAddr) -> io::Result<Self> {
+        Self::between(Upstream::Tcp(upstream)).await
+    }
+
+    /// Puts a network without rules in front of a server that is handed its end of each connection.
+    ///
+    /// With clients that come by [`Rough::connector`] nothing leaves the process. Then a test of seconds and minutes takes
+    /// none, and no longer on a busy machine, where tokio's time is paused (`#[tokio::test(start_paused = true)]`):
+    /// nobody ever waits for anything but a time of the test's own.
+    ///
+    /// # Errors
+    /// When no port of the loopback is free.
+    ///
+    /// # Cancel safety
+    /// Nothing is left when the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "client", feature = "server"))]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use hyper::server::conn::http1;
+    /// use hyper_util::rt::TokioIo;
+    /// use throughline::testing::Rough;
+    /// use throughline::{Client, Hub, Server, Socket};
+    ///
+    /// let server = Server::builder().serve(|socket: Socket, _: Hub| async move {
+    ///     let _ = socket.send("welcome").await;
+    ///     socket.closed().await;
+    /// })?;
+    /// let network = Rough::in_memory(move |stream| {
+    ///     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), server.service());
+    ///     tokio::spawn(connection.with_upgrades());
+    /// })
+    /// .await?;
+    /// let client = Client::builder(network.url("/live")).connector(network.connector());
+    /// let mut socket = client.connect().await?;
+    /// assert_eq!(socket.recv().await?.body.to::<String>()?, "welcome");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(all(feature = "client", feature = "server")))]
+    /// # fn main() {}
+    /// ```
+    pub async fn in_memory(serve: impl Fn(DuplexStream) + Send + Sync + 'static) -> io::Result<Self> {
+        Self::between(Upstream::InMemory(Box::new(serve))).await
+    }
+
+    async fn between(upstream: Upstream) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let script = Script::new();
-        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&script)));
-        Ok(Self { address, script, accepting })
+        let (door, coming) = mpsc::channel(WAITING);
+        let accepting = tokio::spawn(accept(listener, coming, upstream, Arc::clone(&script)));
+        Ok(Self { address, door, script, accepting })
+    }
+
+    /// Connects to the network in memory, for `client::Builder::connector`. It refuses when the network is gone.
+    pub fn connector(&self) -> impl Fn() -> Connecting + Clone + Send + Sync + 'static + use<> {
+        let door = self.door.clone();
+        move || {
+            let (door, (near, far)) = (door.clone(), duplex(ROOM));
+            Box::pin(async move {
+                door.send(far).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+                Ok(near)
+            })
+        }
     }
 
     /// Where it listens.
@@ -144,15 +239,26 @@ impl Drop for Rough {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, script: Arc<Script>) {
+async fn accept(
+    listener: TcpListener,
+    mut coming: mpsc::Receiver<DuplexStream>,
+    upstream: Upstream,
+    script: Arc<Script>,
+) {
+    let upstream = Arc::new(upstream);
     // Dropped with the task, and all connections with it.
     let mut connections = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        let link = Link::new(Arc::clone(&script));
+    loop {
+        let client = tokio::select! {
+            Ok((stream, _)) = listener.accept() => Side::tcp(stream),
+            Some(stream) = coming.recv() => Side::in_memory(stream),
+            else => return,
+        };
+        let (link, upstream) = (Link::new(Arc::clone(&script)), Arc::clone(&upstream));
         connections.spawn(async move {
             tokio::select! {
                 // An end that is gone ends the connection, and so does what is no HTTP.
-                _ = converse::converse(&link, client, upstream) => {}
+                _ = converse::converse(&link, client, &upstream) => {}
                 () = link.doomed() => {}
             }
         });

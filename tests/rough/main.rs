@@ -1,9 +1,9 @@
 //! Every rule of the rough network x {each transport by itself, all of them} under load both ways: nothing is lost,
 //! repeated or reordered and the handler runs once, or one typed error where nothing can pass. Never a hang.
 //!
-//! `cargo test --features testing --test rough -- --nocapture` shows for each run what carried the session and how long
-//! the first message took, in this machine's time, which no test here judges. `ROUGH=<part of its name>` before it makes
-//! only such runs.
+//! How long it takes is judged in `timing.rs`, in virtual time. `cargo test --features testing --test rough -- --nocapture`
+//! shows for each run what carried the session and how long the first message took, in this machine's time, which no
+//! test judges. `ROUGH=<part of its name>` before it makes only such runs.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,10 +12,11 @@
     reason = "tests say what they expect by panicking"
 )]
 
-#[path = "support/pair.rs"]
+#[path = "../support/pair.rs"]
 mod pair;
-#[path = "support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
+mod timing;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -432,78 +433,4 @@ async fn a_websocket_that_goes_dead_is_missed_by_the_receipts_that_it_owes() {
     within(30, "the message arrives", recv_all("server", &mut server, [small(0)].into_iter())).await;
     client.close(CloseCode::Normal, "");
     let _ = client.recv().await;
-}
-
-/// The time from the start of a client to the answer to its first message; none if there was a typed error.
-async fn first_answer(rules: &[Rule], transports: &[TransportKind]) -> (Duration, Option<TransportKind>) {
-    let mut setup = Setup::new(Lane { kind: WebSocket, encoding: Encoding::Json });
-    setup.transports = transports.to_vec();
-    let mut house = House::new(setup.server.clone()).await;
-    let network = Rough::to(house.served.address).await.unwrap();
-    network.replace(rules.iter().copied());
-    let began = Instant::now();
-    let mut client = setup.client(network.url("/live")).start().unwrap();
-    client.send(small(0)).await.unwrap();
-    let answering = async {
-        let mut server = house.sockets.recv().await.unwrap();
-        while let Ok(message) = server.recv().await {
-            server.send(message.body).await.unwrap();
-        }
-    };
-    let answered = tokio::select! {
-        answered = client.recv() => answered.is_ok(),
-        () = answering => false,
-    };
-    let carrier = if answered { Some(connected(&client).await) } else { None };
-    (began.elapsed(), carrier)
-}
-
-/// Rules, who may be used, how long it may take, and who carries the session then.
-type Expected = (Vec<Rule>, &'static [TransportKind], Duration, Option<TransportKind>);
-
-/// What a client waits for is bounded by its own clocks; what it computes is measured on the same machine in the same
-/// moment, so that a busy one is not taken for a slow client.
-#[tokio::test]
-async fn the_first_message_is_answered_in_its_time() {
-    let (open, second) = (Duration::ZERO, 1000 * MS);
-    let held_whole = Rule::HoldBody { bytes: None, head: false };
-    let delay = Rule::Delay(60 * MS);
-    let auto = ALL;
-    let cases: Vec<Expected> = vec![
-        (vec![], auto, open, Some(WebSocket)),
-        // A round trip for the upgrade, one for the message. One with SSE, where heads and bodies are pieces by themselves.
-        (vec![delay], auto, 270 * MS, Some(WebSocket)),
-        (vec![delay], &[Sse], 270 * MS, Some(Sse)),
-        (vec![REFUSED], auto, second * 3 / 2, Some(Sse)),
-        (vec![Rule::StripUpgrade], auto, second * 3 / 2, Some(Sse)),
-        (vec![Rule::SwallowUpgrade], auto, 4 * second, Some(Sse)),
-        (vec![Rule::CarryNothing], auto, 4 * second, Some(Sse)),
-        (vec![Rule::OneWay(Direction::Up)], auto, 4 * second, Some(Sse)),
-        (vec![Rule::OneWay(Direction::Down)], auto, 4 * second, Some(Sse)),
-        (vec![REFUSED, held_whole], auto, 5 * second, Some(LongPolling)),
-        (vec![Rule::SwallowUpgrade, held_whole], auto, 5 * second, Some(LongPolling)),
-        (vec![Rule::CarryNothing, held_whole], auto, 5 * second, Some(LongPolling)),
-        (vec![Rule::SwallowUpgrade, Rule::SwallowPost], auto, 10 * second, None),
-        (vec![Rule::SwallowUpgrade], &[WebSocket], 10 * second, None),
-        (vec![Rule::CaptivePortal], auto, 10 * second, None),
-    ];
-    let mut running = JoinSet::new();
-    for (rules, transports, bound, wanted) in cases {
-        running.spawn(async move {
-            let (before, _) = first_answer(&[], ALL).await;
-            let (took, carrier) =
-                within(PATIENCE, &format!("{rules:?}"), first_answer(&rules, transports)).await;
-            let (after, _) = first_answer(&[], ALL).await;
-            let unit = before.max(after);
-            println!("{rules:?} by {transports:?}: {carrier:?} after {} ms", took.as_millis());
-            // On a machine that takes so long for nothing, which of two is quicker is chance.
-            let fair = unit < 50 * MS || carrier.is_none();
-            assert_eq!(carrier.is_some(), wanted.is_some(), "{rules:?}");
-            assert!(!fair || carrier == wanted, "{rules:?}: {carrier:?} instead of {wanted:?}");
-            assert!(took <= bound + 10 * unit, "{rules:?}: {took:?}, where nothing is in the way {unit:?}");
-        });
-    }
-    while let Some(ran) = running.join_next().await {
-        ran.unwrap();
-    }
 }

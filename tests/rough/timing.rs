@@ -1,0 +1,247 @@
+//! In virtual time: how long the first message takes, under each rule and by each transport, on a network of a known
+//! round trip. Both ends are the real ones, with streams in memory between them, so that nothing takes time but what the
+//! client waits for, and no machine is too slow for a bound.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use throughline::TransportKind::{self, LongPolling, Sse, WebSocket};
+use throughline::client::{Builder, MemoryVerdicts};
+use throughline::socket::RecvError;
+use throughline::testing::{Direction, Rough, Rule};
+use throughline::{Client, CloseCode, Hub, Server, Socket, State};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex, split};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{ALL, HTTP, MS, REFUSED};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server that answers each message with itself, and a network before it.
+struct Lab {
+    network: Rough,
+    runs: Arc<AtomicUsize>,
+}
+
+impl Lab {
+    async fn new(rules: &[Rule]) -> Self {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
+        let handler = move |mut socket: Socket, _: Hub| {
+            counted.fetch_add(1, SeqCst);
+            async move {
+                while let Ok(message) = socket.recv().await {
+                    if socket.send(message.body).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        let server = Server::builder().serve(handler).unwrap();
+        let network = Rough::in_memory(move |stream| {
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), server.service());
+            tokio::spawn(connection.with_upgrades());
+        });
+        let network = network.await.unwrap();
+        network.replace(rules.iter().copied());
+        Self { network, runs }
+    }
+
+    /// A client as it is by default, so many round trips away.
+    fn client(&self, transports: &[TransportKind], round_trip: Duration) -> Builder {
+        let connect = self.network.connector();
+        Client::builder(self.network.url("/live"))
+            .transports(transports.iter().copied())
+            .connector(move || far_away(connect(), round_trip))
+            .verdicts(Arc::new(MemoryVerdicts::new()))
+    }
+}
+
+/// A connection on which everything takes half a round trip, and which takes one to be made.
+async fn far_away(
+    connecting: impl Future<Output = io::Result<DuplexStream>>,
+    round_trip: Duration,
+) -> io::Result<DuplexStream> {
+    sleep(round_trip).await;
+    let (theirs, (near, ours)) = (connecting.await?, duplex(64 << 10));
+    let ((from_far, to_far), (from_near, to_near)) = (split(theirs), split(ours));
+    tokio::spawn(async move {
+        // The end of either direction is the end of both.
+        tokio::select! {
+            _ = delay(from_near, to_far, round_trip / 2) => {}
+            _ = delay(from_far, to_near, round_trip / 2) => {}
+        }
+    });
+    Ok(near)
+}
+
+/// Passes bytes on, each so much later.
+async fn delay(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    by: Duration,
+) -> io::Result<()> {
+    let (put, mut take) = mpsc::channel::<(Instant, Vec<u8>)>(64);
+    let reading = async move {
+        loop {
+            let mut piece = Vec::with_capacity(16 << 10);
+            let ended = from.read_buf(&mut piece).await? == 0;
+            if put.send((Instant::now() + by, piece)).await.is_err() || ended {
+                return Ok(());
+            }
+        }
+    };
+    let writing = async {
+        while let Some((due, piece)) = take.recv().await {
+            sleep_until(due).await;
+            to.write_all(&piece).await?;
+        }
+        to.shutdown().await
+    };
+    tokio::try_join!(reading, writing).map(|((), ())| ())
+}
+
+/// What carries the answer to a client's first message, none if there is a typed error instead; and when that is.
+async fn first_answer(
+    rules: &[Rule],
+    transports: &[TransportKind],
+    round_trip: Duration,
+) -> (Option<TransportKind>, Duration) {
+    let lab = Lab::new(rules).await;
+    let began = Instant::now();
+    let mut client = lab.client(transports, round_trip).start().unwrap();
+    client.send("first").await.unwrap();
+    let answer = client.recv().await;
+    let (took, state) = (began.elapsed(), client.state());
+    assert!(lab.runs.load(SeqCst) <= 1, "{rules:?} by {transports:?}: the handler runs once");
+    match (answer, state) {
+        (Ok(message), State::Connected { transport }) => {
+            assert_eq!(message.body.to::<String>().unwrap(), "first");
+            (Some(transport), took)
+        }
+        (Err(RecvError::Lost(ended) | RecvError::Ended(ended)), _) => {
+            assert_eq!(ended.close.code, CloseCode::TimedOut, "{rules:?} by {transports:?}: {ended:?}");
+            assert_eq!(
+                ended.undelivered.len(),
+                1,
+                "{rules:?} by {transports:?}: it is told what was not delivered"
+            );
+            (None, took)
+        }
+        other => panic!("{rules:?} by {transports:?}: {other:?}"),
+    }
+}
+
+/// How long the first message may take where WebSocket works, is refused, hangs or lies, and where streams are held
+/// back besides; and how long a client may take to know that nothing passes.
+const WORKS: Duration = SECOND;
+const REFUSES: Duration = Duration::from_millis(1500);
+const LIES: Duration = Duration::from_secs(4);
+const HOLDS_TOO: Duration = Duration::from_secs(5);
+const NOTHING: Duration = Duration::from_secs(10);
+
+const BAD_GATEWAY: Rule = Rule::RefuseUpgrade { status: 502 };
+const STRIPPED: Rule = Rule::StripUpgrade;
+const SWALLOWED: Rule = Rule::SwallowUpgrade;
+const SILENT: Rule = Rule::CarryNothing;
+const UP_ONLY: Rule = Rule::OneWay(Direction::Up);
+const DOWN_ONLY: Rule = Rule::OneWay(Direction::Down);
+const HELD: Rule = Rule::HoldBody { bytes: None, head: false };
+const HELD_WITH_HEAD: Rule = Rule::HoldBody { bytes: None, head: true };
+const IN_BLOCKS: Rule = Rule::HoldBody { bytes: Some(16 << 10), head: false };
+const NO_POSTS: Rule = Rule::SwallowPost;
+
+const POLLS: &[TransportKind] = &[LongPolling];
+const SOCKETS: &[TransportKind] = &[WebSocket];
+
+/// How far away the server may be for the bounds to hold.
+const ROUND_TRIPS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(60), Duration::from_millis(200)];
+
+/// Rules, who gets through under them, best first, and how long all transports together may take.
+type Case = (&'static [Rule], &'static [TransportKind], Duration);
+
+const CASES: &[Case] = &[
+    (&[], ALL, WORKS),
+    (&[Rule::ReplayRequest], ALL, WORKS),
+    (&[Rule::Delay(Duration::from_millis(3))], ALL, WORKS),
+    (&[Rule::Throttle { bytes_per_second: 30_000 }], ALL, WORKS),
+    (&[Rule::CloseIdle(Duration::from_millis(300))], ALL, WORKS),
+    (&[Rule::CutAfterBytes { direction: Direction::Up, bytes: 8_001 }], ALL, WORKS),
+    (&[Rule::CutAfterBytes { direction: Direction::Down, bytes: 8_001 }], ALL, WORKS),
+    (&[Rule::CutAfter(SECOND)], ALL, WORKS),
+    (&[Rule::CloseOld(SECOND)], ALL, WORKS),
+    (&[NO_POSTS], SOCKETS, WORKS),
+    (&[HELD], &[WebSocket, LongPolling], WORKS),
+    (&[HELD_WITH_HEAD], &[WebSocket, LongPolling], WORKS),
+    (&[IN_BLOCKS], &[WebSocket, LongPolling], WORKS),
+    (&[REFUSED], HTTP, REFUSES),
+    (&[BAD_GATEWAY], HTTP, REFUSES),
+    (&[STRIPPED], HTTP, REFUSES),
+    (&[REFUSED, Rule::ReplayRequest], HTTP, REFUSES),
+    (&[SWALLOWED], HTTP, LIES),
+    (&[SILENT], HTTP, LIES),
+    (&[UP_ONLY], HTTP, LIES),
+    (&[DOWN_ONLY], HTTP, LIES),
+    (&[REFUSED, HELD], POLLS, HOLDS_TOO),
+    (&[REFUSED, HELD_WITH_HEAD], POLLS, HOLDS_TOO),
+    (&[STRIPPED, IN_BLOCKS], POLLS, HOLDS_TOO),
+    (&[SWALLOWED, HELD], POLLS, HOLDS_TOO),
+    (&[SWALLOWED, HELD_WITH_HEAD], POLLS, HOLDS_TOO),
+    (&[SWALLOWED, IN_BLOCKS], POLLS, HOLDS_TOO),
+    (&[SILENT, HELD], POLLS, HOLDS_TOO),
+    (&[SILENT, IN_BLOCKS], POLLS, HOLDS_TOO),
+    (&[UP_ONLY, HELD], POLLS, HOLDS_TOO),
+    (&[DOWN_ONLY, HELD_WITH_HEAD], POLLS, HOLDS_TOO),
+    (&[Rule::DropResponse], &[], NOTHING),
+    (&[REFUSED, Rule::DropResponse], &[], NOTHING),
+    (&[REFUSED, NO_POSTS], &[], NOTHING),
+    (&[SWALLOWED, NO_POSTS], &[], NOTHING),
+    (&[SILENT, NO_POSTS], &[], NOTHING),
+    (&[Rule::CaptivePortal], &[], NOTHING),
+    (&[Rule::Refuse { status: 407 }], &[], NOTHING),
+    (&[Rule::Refuse { status: 503 }], &[], NOTHING),
+];
+
+#[tokio::test(start_paused = true)]
+async fn the_first_message_is_answered_in_its_time_by_the_best_that_works() {
+    for (rules, passes, bound) in CASES {
+        for round_trip in ROUND_TRIPS {
+            let (carrier, took) = first_answer(rules, ALL, round_trip).await;
+            let name = format!("{rules:?} over {round_trip:?}");
+            println!("{name}: {carrier:?} after {took:?}");
+            assert_eq!(carrier, passes.first().copied(), "{name}");
+            assert!(took <= *bound, "{name}: {took:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_by_itself_answers_within_a_second_or_there_is_a_typed_error_within_ten() {
+    for (rules, passes, _) in CASES {
+        for (kind, round_trip) in ALL.iter().flat_map(|kind| ROUND_TRIPS.map(|trip| (kind, trip))) {
+            let (carrier, took) = first_answer(rules, &[*kind], round_trip).await;
+            let name = format!("{rules:?} by {kind} over {round_trip:?}");
+            assert_eq!(carrier, passes.contains(kind).then_some(*kind), "{name}");
+            let bound = if carrier.is_some() { WORKS } else { NOTHING };
+            assert!(took <= bound, "{name}: {took:?}");
+        }
+    }
+}
+
+/// After the connection, and the upgrade of a WebSocket: a poll comes after its `hello`, which bears the message.
+#[tokio::test(start_paused = true)]
+async fn on_an_open_network_the_first_message_costs_one_round_trip_after_the_connection() {
+    for round_trip in [Duration::ZERO, 20 * MS, 60 * MS, 200 * MS, 600 * MS] {
+        for (transports, before) in [(ALL, 2), (&[WebSocket], 2), (&[Sse], 1), (&[LongPolling], 2)] {
+            let (carrier, took) = first_answer(&[], transports, round_trip).await;
+            assert_eq!(carrier, transports.first().copied());
+            assert_eq!(took, round_trip * (before + 1), "{transports:?} over {round_trip:?}");
+        }
+    }
+}
