@@ -5,17 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { binary } from "../src/frame/binary.js";
 import { eventStream } from "../src/frame/event-stream.js";
-import {
-  checks,
-  type Codec,
-  common,
-  type Frame,
-  fromServer,
-  isDeep,
-  isMessage,
-  limits,
-  type Rules,
-} from "../src/frame/frame.js";
+import { type Codec, type Frame, fromServer, isDeep, isMessage, limits, type Rules } from "../src/frame/frame.js";
 import { json } from "../src/frame/json.js";
 import { close } from "../src/session/close.js";
 
@@ -27,8 +17,8 @@ const unhex = (hex: string) => Uint8Array.from(Buffer.from(hex, "hex"));
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 const buffer = (bytes: Uint8Array) => bytes.slice().buffer as ArrayBuffer;
 
-const isNumber = checks["n"]!;
-const isSeq = checks["s"]!;
+const isNumber = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
+const isSeq = (value: unknown) => isNumber(value) && value !== 0;
 type Check = (value: unknown) => boolean;
 const optional =
   (check: Check): Check =>
@@ -53,10 +43,10 @@ const transport = (value: unknown) => ["websocket", "sse", "long-polling"].inclu
 const receipt = { received: isNumber, taken: optional(isNumber) };
 const address = { session: id, key, epoch, attachment: isSeq };
 
-/** What a client sends, read as strictly as a server does. */
-Object.assign(checks, {
-  1: (value: unknown) => value !== undefined && !isDeep(value, 128),
-  2: members({
+/** What a client sends, read as strictly as a server does: its frames, and its objects. */
+const fromClient: Rules = /^((msg|req) 1.b?|res 11.b?|err 11.|ack [01]{1,2}|p[io]ng [01]?|closing |close [bc]([bct]o?)?|auth .|(hello|attach|push|poll) o)$/;
+const objects: Partial<Record<string, Check>> = {
+  hello: members({
     ...address,
     ...receipt,
     epoch: optional(epoch),
@@ -65,11 +55,11 @@ Object.assign(checks, {
     window: members({ messages: u32, bytes: isNumber }),
     candidate: optional((value) => typeof value === "boolean"),
   }),
-  3: members(receipt),
-  4: members(address),
-  5: members({ ...address, ...receipt, hold_ms: isNumber }),
-});
-const fromClient: Rules = { ...common, auth: "1", hello: "2", attach: "3", push: "4", poll: "5" };
+  attach: members(receipt),
+  auth: (value) => !isDeep(value, 128),
+  push: members(address),
+  poll: members({ ...address, ...receipt, hold_ms: isNumber }),
+};
 const rulesOf = (sender: unknown): Rules[] =>
   sender === "both" ? [fromClient, fromServer] : [sender === "client" ? fromClient : fromServer];
 
@@ -119,7 +109,11 @@ const codecs: Record<string, Codec> = { json, binary };
 const read = (codec: Codec, input: string | Uint8Array, rules: Rules, bounds = limits): Frame[] => {
   const frames: Frame[] = [];
   const batch = typeof input === "string" ? (codec === binary ? assert.fail() : input) : buffer(input);
-  codec.decode_(batch, (frame) => frames.push(frame), rules, bounds);
+  const take = (frame: Frame) => {
+    assert.ok(objects[frame[0]]?.(frame[1]) ?? true);
+    frames.push(frame);
+  };
+  codec.decode_(batch, take, rules, bounds);
   return frames;
 };
 const inputOf = (vector: Data): string | Uint8Array =>

@@ -103,10 +103,11 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
       return asks;
     },
     isNews_: (received: number, took: number) => received > acked || took > taken,
-    /** Takes a receipt; false is one for what was never sent. Receipts never go back. */
+    /** Takes a receipt, of which a decoder has seen that nothing was taken that was not received; false is one for what was never
+     * sent. Receipts never go back. */
     acknowledge_(received: number, took: number): boolean {
       recognise(received);
-      if (received > acked + numbered || took > received) return false;
+      if (received > acked + numbered) return false;
       for (; acked < received; acked++) {
         const size = queue.shift()![4];
         numbered--;

@@ -254,7 +254,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     offered = welcome.transports;
     const expires = welcome.auth_expires_ms;
     if (expires != null) events.push((on) => on.auth_(expires));
-    heartbeat = Math.min(Math.max(welcome.heartbeat_ms, 1), 86_400_000);
+    heartbeat = Math.min(welcome.heartbeat_ms, 86_400_000) || 86_400_000;
     waitingSince = Infinity;
     trip = now - bound.asked_;
     bound.heard_ = now;

@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import { type Codec, common, type Frame, fromServer, isMessage, type Poll, type Push, type Rules } from "../../src/frame/frame.js";
+import { type Codec, type Frame, fromServer, isMessage, type Poll, type Push, type Rules } from "../../src/frame/frame.js";
 import { binary } from "../../src/frame/binary.js";
 import { json } from "../../src/frame/json.js";
 import { Rng } from "./rng.js";
@@ -51,7 +51,7 @@ interface Link {
   response: number | undefined;
 }
 
-const fromClient: Rules = { ...common, auth: "a", hello: "a", attach: "a" };
+const fromClient: Rules = /^(?!auth_ok|move|welcome)/;
 
 /** A heap of what is to come, by time and then by order. */
 class Queue {

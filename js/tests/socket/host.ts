@@ -1,12 +1,12 @@
 /** A server in this process, behind a `WebSocket` and a `fetch` that are not a browser's, on a clock that is moved by hand. */
 
 import { mock } from "node:test";
-import { common, type Frame, type Hello, isMessage, type MessageFrame, type Poll, type Push, type Rules } from "../../src/frame/frame.js";
+import { type Frame, type Hello, isMessage, type MessageFrame, type Poll, type Push, type Rules } from "../../src/frame/frame.js";
 import { json } from "../../src/frame/json.js";
 import { close as makeClose, type Close } from "../../src/session/close.js";
 import { serverDefaults, ServerSession } from "../session/server.js";
 
-const rules: Rules = { ...common, hello: "a", attach: "a", auth: "a", poll: "a", push: "a" };
+const rules: Rules = /^(?!auth_ok|move|welcome)/;
 const read = (batch: string): Frame[] => {
   const frames: Frame[] = [];
   json.decode_(batch, (frame) => frames.push(frame), rules);
