@@ -18,8 +18,7 @@ import type { Parts } from "./socket/parts.js";
 import { renewal as tokenRenewal } from "./socket/renewal.js";
 import { roaming as betterTransports } from "./socket/roaming.js";
 import { openSocket } from "./socket/socket.js";
-import { longPolling as overPolls } from "./transport/long-polling.js";
-import { sse as overStream } from "./transport/sse.js";
+import { longPolling as overPolls, sse as overStream } from "./transport/http.js";
 import type { Transport as Opener } from "./transport/transport.js";
 import { websocket as overWebSocket } from "./transport/websocket.js";
 

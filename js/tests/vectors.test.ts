@@ -4,9 +4,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { binary } from "../src/frame/binary.js";
-import { eventStream } from "../src/frame/event-stream.js";
 import { type Codec, type Frame, fromServer, isDeep, isMessage, limits, type Rules } from "../src/frame/frame.js";
 import { json } from "../src/frame/json.js";
+import { jsonReader, lines } from "../src/frame/lines.js";
 import { close } from "../src/session/close.js";
 
 // eslint-disable-next-line -- test data is what it is
@@ -215,22 +215,44 @@ test("what is not frames is refused", () => {
   assert.ok(byDigits < 10);
 });
 
-test("streams give the data of their events wherever they are cut", () => {
+test("streams give the lines of their events wherever they are cut", () => {
   const { streams } = load("event_stream.json");
   assert.ok(streams!.length >= 25);
   for (const vector of streams!) {
     const bytes = new TextEncoder().encode(vector["text"] as string);
+    const bounds = vector["limits"] as Record<string, number> | undefined;
+    const read = (pieces: Uint8Array[]) => {
+      const got: string[] = [];
+      const feed = lines((line) => got.push(line), bounds?.["max_event_bytes"]);
+      for (const piece of pieces) feed(piece);
+      return got;
+    };
     const cuts = [Array.from(bytes, (byte) => Uint8Array.of(byte))];
     for (let at = 0; at <= bytes.length; at++) cuts.push([bytes.subarray(0, at), bytes.subarray(at)]);
-    const bounds = vector["limits"] as Record<string, number> | undefined;
-    for (const pieces of cuts) {
-      const events: string[] = [];
-      const feed = eventStream((data) => events.push(data), bounds?.["max_event_bytes"], bounds?.["max_event_lines"]);
-      const run = () => pieces.forEach(feed);
-      if (vector["refused"]) assert.throws(run, vector["name"] as string);
-      else run();
-      const expected = (vector["events"] as Data[]).map((event) => event["data"]);
-      assert.deepEqual(events, expected, vector["name"] as string);
+    // What bounds an event protects who gathers it: here each line goes on at once, and what is no frame ends the stream.
+    if (vector["name"] === "a line that does not end") {
+      for (const pieces of cuts) assert.throws(() => read(pieces));
+      continue;
     }
+    const whole = read([bytes]);
+    for (const pieces of cuts) assert.deepEqual(read(pieces), whole, vector["name"] as string);
+    const data = (vector["events"] as Data[]).flatMap((event) => (event["data"] as string).split("\n")).filter((line) => line);
+    let at = 0;
+    for (const line of data) assert.ok((at = whole.indexOf(line, at) + 1), `${vector["name"] as string}: ${line}`);
   }
+});
+
+test("a line that is no frame, no field of an event and no comment is refused", () => {
+  for (const text of ["<html>\n", "nope", '["ack",5', '["ack",5]\n<html>\n', "data: <html>\n"]) {
+    const feed = jsonReader(() => undefined);
+    assert.throws(() => {
+      feed(new TextEncoder().encode(text));
+      feed();
+    }, text);
+  }
+  const got: Frame[] = [];
+  const feed = jsonReader((frame) => got.push(frame));
+  for (const text of [": hi\nretry: 5\n\ndata: [\"ack\",1]\ndata:[\"pi", "ng\"]\r", '\n["ack",2]']) feed(new TextEncoder().encode(text));
+  feed();
+  assert.deepEqual(got, [["ack", 1], ["ping"], ["ack", 2]]);
 });

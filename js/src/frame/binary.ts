@@ -125,7 +125,7 @@ export const binary: Codec = {
   },
   reader_(take) {
     let rest = new Uint8Array();
-    return (piece) => {
+    return (piece = new Uint8Array()) => {
       // A stream has no batches, so each piece may have as many frames as one.
       rest = frames(rest.length ? concat([rest, piece]) : piece, take, fromServer, { ...limits, frames_: Infinity }).slice();
     };

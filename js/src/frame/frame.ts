@@ -116,8 +116,8 @@ export interface Codec {
   /** Joins encoded frames to a batch. */
   join_(frames: readonly Packed[]): Packed;
   decode_(batch: string | ArrayBuffer, take: (frame: Frame) => void, rules?: Rules, limits?: Limits): void;
-  /** Reads a stream of frames in pieces. */
-  reader_?(take: (frame: Frame) => void): (piece: Uint8Array) => void;
+  /** Reads frames in pieces, wherever they are cut; the end is no piece. Without it they stand on lines. */
+  reader_?(take: (frame: Frame) => void): (piece?: Uint8Array) => void;
 }
 
 /** Which frames may come: a tag, a space, and a letter for each element behind it as {@link letter} gives it. */

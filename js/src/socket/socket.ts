@@ -107,9 +107,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   let pumping = false;
   let over = false;
 
+  /** Who waits for an answer, or for a receipt. */
   const waiters = new Map<Held, Waiter>();
-  /** Who waits for receipts, in order. */
-  let receipts: Held[] = [];
   const listeners: { [Name in keyof Events<In, Out>]: Set<(event: Events<In, Out>[Name]) => void> } = {
     message: new Set(),
     state: new Set(),
@@ -175,10 +174,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     }
     if (waiter) {
       waiters.set(held, waiter);
-      if (tag === "msg") {
-        receipts.push(held);
-        session.await_(held);
-      }
+      if (tag === "msg") session.await_(held);
     }
     wake();
   };
@@ -188,7 +184,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     return waiter;
   };
   const settleReceipts = () => {
-    while (receipts[0]?.[1] && receipts[0][1] <= session.acked_()) settle(receipts.shift()!)?.resolve_(undefined);
+    for (const [held] of waiters) if (held[0] === "msg" && held[1] && held[1] <= session.acked_()) settle(held)!.resolve_(undefined);
   };
   const answerTo = (of: Session, tag: MessageTag, seq: number, body: unknown) => {
     // An answer means something only in the session that asked.
@@ -277,18 +273,6 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     pause(reason, pauses.loss_(atLeast));
   };
 
-  const fetchToken = async (isFresh: boolean): Promise<unknown> => {
-    let timer;
-    const late = new Promise((_, reject) => (timer = setTimeout(reject, CONNECT_TIMEOUT, new Error("timeout"))));
-    try {
-      return await Promise.race([options.token?.(isFresh), late]);
-    } catch (cause) {
-      throw new ThroughlineError("token", "", { cause });
-    } finally {
-      clearTimeout(timer);
-    }
-  };
-
   const dial = async (kind: TransportKind, wished = false) => {
     if (wished) stopDialling();
     const attempt: { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> } = {};
@@ -313,13 +297,19 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       } else failed(kind, reason, retryAfter);
       wake();
     };
+    const limit = (code: string) => {
+      clearTimeout(attempt.timer_);
+      attempt.timer_ = setTimeout(() => fail(new ThroughlineError(code, kind)), CONNECT_TIMEOUT);
+    };
+    limit("token");
     let token: unknown;
     try {
-      if (options.token) token = await fetchToken(isFresh);
-    } catch (error) {
-      return fail(error as ThroughlineError);
+      token = await options.token?.(isFresh);
+    } catch (cause) {
+      fail(new ThroughlineError("token", "", { cause }));
     }
     if (!isMine()) return;
+    limit("no_answer");
     const begun = clock();
     race(HEAD_START);
     const target: Target = {
@@ -353,8 +343,6 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         tell((session, mine) => session.detach_(mine, error.code === "malformed" ? "malformed" : "ended"));
       },
     };
-    const timeout = () => fail(new ThroughlineError("no_answer", kind));
-    attempt.timer_ = setTimeout(timeout, CONNECT_TIMEOUT);
     let carrier: Carrier;
     try {
       carrier = attempt.carrier_ = transports.find(({ kind_ }) => kind_ === kind)!.open_(target, hooks);
@@ -481,7 +469,6 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     const unknown = undelivered.filter((held) => !unsent.includes(held));
     session = begin();
     newRound();
-    receipts = [];
     lose(reason, unsent);
     for (const held of unsent) accept(held[0], 0, held[3], held[4], settle(held));
     become({ status: "reconnecting", reason });
@@ -495,14 +482,12 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
 
   const renewToken = renewal_?.(() => {
     const of = session;
-    void fetchToken(true).then(
-      (token) => {
-        if (of === session) session.refreshAuth_(token);
-        wake();
-      },
-      // Then the server says `auth_expired` in time.
-      () => undefined,
-    );
+    const renewed = (token: unknown) => {
+      if (of === session) session.refreshAuth_(token);
+      wake();
+    };
+    // Where it fails the server says `auth_expired` in time.
+    void Promise.resolve(true).then(options.token).then(renewed, () => undefined);
   });
   const better = roaming_?.((kind) => {
     const next = plan?.better_(kind, clock());

@@ -1,83 +1,73 @@
 /**
- * The uplink of SSE and long-polling: the request that opens an attachment, and the pushes after it, one at a time. It
- * implements the client's side of `docs/PROTOCOL.md`, "Push".
+ * SSE and long-polling: a streamed answer, or held requests, and pushes beside them, one at a time. All by `fetch`: the
+ * requests are POSTs with their secrets in the body, and can be given up. It implements the client's side of
+ * `docs/PROTOCOL.md`, "SSE", "Long-polling" and "Push".
  */
 
-import type { Codec, Frame, Packed } from "../frame/frame.js";
+import type { Packed, TransportKind } from "../frame/frame.js";
+import { jsonReader } from "../frame/lines.js";
+import { httpRules } from "../session/http.js";
 import { brokenBy, ThroughlineError } from "../socket/error.js";
-import type { Carrier, Hooks, Target } from "./transport.js";
+import { createPlan } from "../socket/plan.js";
+import type { Transport } from "./transport.js";
 
 /** How long the last word of a carrier may take. */
 const LINGER = 2_000;
 
-export const mediaOf = (response: Response): string =>
-  (response.headers.get("content-type") ?? "").split(";")[0]!.trim().toLowerCase();
-
 /** How long a server, or a box in its name, asks to wait. */
-export interface NotOurs extends ThroughlineError {
+interface NotOurs extends ThroughlineError {
   retryAfter_?: number;
 }
 
-export const notOurs = (response: Response): NotOurs => {
-  const { status } = response;
-  const error: NotOurs = new ThroughlineError("not_ours", `HTTP ${status} ${mediaOf(response)}`, { status });
-  error.retryAfter_ = Number(response.headers.get("retry-after") ?? 0) * 1000;
+const notOurs = ({ status, headers }: Response): NotOurs => {
+  const error: NotOurs = new ThroughlineError("not_ours", `HTTP ${status} ${headers.get("content-type")}`, { status });
+  error.retryAfter_ = Number(headers.get("retry-after")) * 1000;
   return error;
 };
 
-/** Reads a batch whole. False: it is a refusal. */
-export const readBatch = async (response: Response, codec: Codec, take: (frame: Frame) => void): Promise<boolean> => {
-  // What else answers under an error status has no `close` of ours.
-  if (mediaOf(response) !== codec.media_) throw notOurs(response);
-  codec.decode_(await response.arrayBuffer(), (frame) => {
-    if (!response.ok && frame[0] !== "close") throw notOurs(response);
-    take(frame);
-  });
-  return response.ok;
-};
+const overHttp = (kind_: TransportKind): Transport => ({
+  kind_,
+  rules_: httpRules,
+  plan_: createPlan,
+  open_({ url_, codec_, credentials_ }, hooks) {
+    const { media_, stream_ } = codec_;
+    const streams = kind_ === "sse";
+    /** The requests under way, and the one that polls. */
+    const open = new Set<AbortController>();
+    let polling: AbortController | undefined;
+    /** Whether `hello` is still to be sent; whether a batch may be; whether all is over. */
+    let fresh = true;
+    let ready = true;
+    let over = false;
 
-export interface HttpCarrier extends Carrier {
-  take_(frame: Frame): void;
-  fail_(cause?: unknown): void;
-  /** Sends a request; its answer is used while it is open. */
-  ask_(body: Packed, accept: string, use: (response: Response) => Promise<void>, within?: number): AbortController;
-}
-
-/** `opened` uses the answer to the first request. */
-export const httpCarrier = (
-  { url_, codec_, credentials_ }: Target,
-  hooks: Hooks,
-  accept: string,
-  opened: (response: Response) => Promise<void>,
-): HttpCarrier => {
-  /** The requests under way. */
-  const open = new Set<AbortController>();
-  let stage: "fresh" | "greeted" | "welcomed" | "over" = "fresh";
-  let pushing = false;
-
-  const abort = () => {
-    stage = "over";
-    for (const control of open) control.abort();
-  };
-  const pushed = (answered: boolean) => {
-    pushing = false;
-    if (stage !== "over") hooks.rules_((rules, bound) => rules.pushEnded_(bound, answered));
-  };
-
-  const carrier: HttpCarrier = {
-    ready_: () => stage === "fresh" || (stage === "welcomed" && !pushing),
-    take_(frame) {
-      if (stage === "over") return;
-      if (frame[0] === "welcome") stage = "welcomed";
-      hooks.frame_(frame, false);
-    },
-    fail_(cause) {
-      if (stage === "over") return;
+    const abort = () => {
+      over = true;
+      for (const control of open) control.abort();
+    };
+    const fail = (cause?: unknown) => {
+      if (over) return;
       abort();
       if (cause instanceof ThroughlineError) hooks.ended_(cause, (cause as NotOurs).retryAfter_);
       else hooks.ended_(brokenBy(cause));
-    },
-    ask_(body, accepted, use, within) {
+    };
+
+    const read = async (response: Response, push: boolean): Promise<boolean> => {
+      const { ok, headers, body } = response;
+      const media = headers.get("content-type")?.toLowerCase();
+      // What else answers has no frames of ours; under an error status it is a `close`.
+      if (!media || ![media_, stream_].some((ours) => media.startsWith(ours))) throw notOurs(response);
+      const feed = (codec_.reader_ ?? jsonReader)((frame) => {
+        if (!ok && frame[0] !== "close") throw notOurs(response);
+        ready ||= frame[0] === "welcome";
+        if (!over) hooks.frame_(frame, push);
+      });
+      const reader = body!.getReader();
+      for (let piece; !(piece = await reader.read()).done; ) feed(piece.value);
+      feed();
+      return ok;
+    };
+    /** Sends a request; what its answer brings is taken while it is open. A push may take so long, and always has an end. */
+    const ask = (body: Packed, accept: string, done: (ok: boolean) => void, within?: number) => {
       const control = new AbortController();
       const { signal } = control;
       open.add(control);
@@ -86,42 +76,61 @@ export const httpCarrier = (
         method: "POST",
         body: body as BodyInit,
         // `text/plain` lets a page of another origin send without a preflight.
-        headers: { "content-type": codec_.sends_, accept: accepted },
+        headers: { "content-type": codec_.sends_, accept },
         cache: "no-store",
         credentials: credentials_,
         redirect: "manual",
         signal,
       })
-        .then(use)
-        .catch((cause: unknown) => {
-          // What was given up on purpose has nothing to say, but a push is always told.
-          if (within) pushed(false);
-          else if (!signal.aborted) carrier.fail_(cause);
-        })
+        .then((response) => read(response, !!within))
+        .then(
+          (ok) => done(within ? true : ok),
+          (cause: unknown) => {
+            if (within) done(false);
+            // What was given up on purpose has nothing to say.
+            else if (!signal.aborted) fail(cause);
+          },
+        )
         .finally(() => {
           clearTimeout(timer);
           open.delete(control);
         });
       return control;
-    },
-    send_(frames, within) {
-      const body = codec_.join_(frames);
-      if (stage === "fresh") {
-        stage = "greeted";
-        carrier.ask_(body, accept, opened);
-      } else {
-        pushing = true;
-        const answered = async (response: Response) => {
-          await readBatch(response, codec_, (frame) => stage !== "over" && hooks.frame_(frame, true));
-          pushed(true);
-        };
-        carrier.ask_(body, codec_.media_, answered, within);
-      }
-    },
-    end_(last) {
-      abort();
-      if (last) carrier.ask_(codec_.join_(last), codec_.media_, async () => undefined, LINGER);
-    },
-  };
-  return carrier;
-};
+    };
+
+    queueMicrotask(hooks.open_);
+    return {
+      ready_: () => ready,
+      send_(frames, within) {
+        const body = codec_.join_(frames);
+        ready = false;
+        if (fresh) ask(body, streams ? stream_ : media_, (ok) => (streams || !ok) && fail());
+        else {
+          const pushed = (answered: boolean) => {
+            ready = true;
+            if (!over) hooks.rules_((rules, bound) => rules.pushEnded_(bound, answered));
+          };
+          ask(body, media_, pushed, within);
+        }
+        fresh = false;
+      },
+      poll_(poll) {
+        polling?.abort();
+        const mine = (polling = ask(poll, media_, (ok) => {
+          if (!ok) fail();
+          else if (polling === mine) {
+            polling = undefined;
+            hooks.rules_((rules, bound) => rules.pollEnded_(bound));
+          }
+        }));
+      },
+      end_(last) {
+        abort();
+        if (last) ask(codec_.join_(last), media_, () => undefined, LINGER);
+      },
+    };
+  },
+});
+
+export const sse = overHttp("sse");
+export const longPolling = overHttp("long-polling");

@@ -26,6 +26,8 @@ export interface Page {
 
 export class Host {
   mode: Mode = "accept";
+  /** After so many refused WebSockets it accepts. */
+  refusals = Infinity;
   /** Answers requests in the server's name. */
   portal: Page | undefined;
   /** Why a `hello` is refused. */
@@ -163,7 +165,10 @@ export class FakeWebSocket {
     host.sockets.push(this);
     if (host.mode === "hang") return;
     queueMicrotask(() => {
-      if (host.mode === "refuse") return this.fall();
+      if (host.mode === "refuse") {
+        if (!--host.refusals) host.mode = "accept";
+        return this.fall();
+      }
       this.readyState = 1;
       this.onopen?.();
     });
