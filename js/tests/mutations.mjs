@@ -53,8 +53,8 @@ const mutations = [
   ["a receipt before it is safe", "inbox", "const tellable = () => Math.min(received, safe);", "const tellable = () => received;"],
   // Attachments.
   ["a number is used twice", "session", "attachment_: ++highest,", "attachment_: highest || ++highest,"],
-  ["lower attachments are not fenced", "session", "other.attachment_ < attachment_)) detach(lower", "other.attachment_ < attachment_ - 99)) detach(lower"],
-  ["a lower candidate attaches after a higher", "session", "if (current > bound.attachment_) return detach(bound, \"superseded\");", ""],
+  ["lower attachments are not fenced", "session", "other.attachment_ < attachment_ &&", "other.attachment_ < attachment_ - 99 &&"],
+  ["a lower candidate attaches after a higher", "session", "fence(bound, false);", ""],
   ["messages go while attach is not answered", "session", "if (first || carrier() !== bound || (bindings[1] && isMoving())) return first;", "if (first || carrier() !== bound) return first;"],
   ["messages go on any attachment", "session", "carrier() !== bound || (bindings[1] && isMoving())", "false"],
   ["a candidate attaches before its proof", "session", "if (isAlone || !bound.pingDue_) sayAttach(bound);", "sayAttach(bound);"],

@@ -77,8 +77,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   let epoch = saved.epoch_;
   /** The live attachments, by their numbers. */
   let bindings: Binding[] = [];
-  /** The highest attachment that was attached or tried to be, and the highest ever used. */
-  let current = 0;
+  /** The highest attachment ever used. */
   let highest = saved.highest_ ?? 0;
   const outbox = createOutbox(config.early_, saved.acked_, saved.queue_);
   const inbox = createInbox(config.window_, undefined, saved.received_);
@@ -126,9 +125,10 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     }
   };
 
-  /** Gives all attachments below one up. */
-  const fence = ({ attachment_ }: Binding) => {
-    for (const lower of bindings.filter((other) => other.attachment_ < attachment_)) detach(lower, "superseded");
+  /** Gives all attachments below one up, or the candidates only. */
+  const fence = ({ attachment_ }: Binding, carriers = true) => {
+    for (const lower of bindings.filter((other) => other.attachment_ < attachment_ && (carriers || other.candidate_)))
+      detach(lower, "superseded");
   };
 
   const seal = ([, code, reason, detail]: Close): Close => ["close", code, reason, { ...detail, received: inbox.received_() }];
@@ -145,9 +145,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   const fail = (reason: string) => finish(makeClose("protocol_error", reason), "local");
 
   const sayAttach = (bound: Binding) => {
-    if (current > bound.attachment_) return detach(bound, "superseded");
-    current = bound.attachment_;
     bound.stage_ = ATTACHING;
+    // None may attach after a higher one has tried to.
+    fence(bound, false);
     // A candidate's silence is not counted before.
     bound.heard_ = now;
     bound.until_ = now + answerTime();
@@ -379,8 +379,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     if (!bound.stage_) return;
     if (bound.attachDue_) {
       bound.attachDue_ = false;
-      // A higher one may have said it meanwhile.
-      return current > bound.attachment_ ? void detach(bound, "superseded") : ["attach", receipt()];
+      return ["attach", receipt()];
     }
     if (bound.pingDue_) {
       bound.pingDue_ = false;
@@ -551,7 +550,6 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       };
       auth = token ?? auth;
       if (!candidate) {
-        current = highest;
         fence(bound);
         outbox.rewind_();
       }
