@@ -33,63 +33,70 @@ test("what the server asks for is waited, and bounded", () => {
   assert.equal(createPauses(bounds, () => 0).failure_(Infinity), 600_000);
 });
 
+let now = 0;
+const plannedFor = (kinds: readonly TransportKind[]) => {
+  now = 0;
+  return createPlan(kinds, undefined, { clock_: () => now, underWay_: () => [], dial_: () => undefined });
+};
+
 /** The order in which everything is tried when everything fails. */
-const round = (plan: ReturnType<typeof createPlan>, now: number): TransportKind[] => {
+const round = (plan: ReturnType<typeof createPlan>): TransportKind[] => {
   const order: TransportKind[] = [];
   plan.restart_();
-  for (let kind; (kind = plan.next_(now)); plan.failed_(kind)) order.push(kind);
+  for (let kind; (kind = plan.next_()); plan.failed_(kind)) order.push(kind);
   plan.restart_();
   return order;
 };
 
 test("a round goes down the list and begins anew with the best", () => {
-  const plan = createPlan(ALL);
-  assert.deepEqual(round(plan, 0), ALL);
-  assert.equal(plan.next_(0), "websocket");
+  const plan = plannedFor(ALL);
+  assert.deepEqual(round(plan), ALL);
+  assert.equal(plan.next_(), "websocket");
 });
 
 test("the server's ranking counts within what is allowed", () => {
-  const plan = createPlan(["websocket", "long-polling"]);
-  plan.rank_(["sse", "long-polling", "websocket"]);
-  assert.deepEqual(round(plan, 0), ["long-polling", "websocket"]);
-  plan.rank_(["sse"]);
-  assert.deepEqual(round(plan, 0), ["websocket", "long-polling"]);
+  const plan = plannedFor(["websocket", "long-polling"]);
+  plan.carried_("websocket", ["sse", "long-polling", "websocket"]);
+  assert.deepEqual(round(plan), ["long-polling", "websocket"]);
+  plan.carried_("websocket", ["sse"]);
+  assert.deepEqual(round(plan), ["websocket", "long-polling"]);
 });
 
 test("two short lives in a row demote for a while", () => {
-  const plan = createPlan(ALL);
-  plan.endedAfter_("websocket", SHORT_LIFE - 1, 0);
-  plan.endedAfter_("websocket", SHORT_LIFE, 0);
-  plan.endedAfter_("websocket", SHORT_LIFE - 1, 0);
-  assert.equal(plan.next_(0), "websocket");
-  plan.endedAfter_("websocket", SHORT_LIFE - 1, 0);
-  assert.deepEqual(round(plan, 0), ["sse", "long-polling", "websocket"]);
-  assert.deepEqual(round(plan, 600_000), ALL);
+  const plan = plannedFor(ALL);
+  plan.endedAfter_("websocket", SHORT_LIFE - 1);
+  plan.endedAfter_("websocket", SHORT_LIFE);
+  plan.endedAfter_("websocket", SHORT_LIFE - 1);
+  assert.equal(plan.next_(), "websocket");
+  plan.endedAfter_("websocket", SHORT_LIFE - 1);
+  assert.deepEqual(round(plan), ["sse", "long-polling", "websocket"]);
+  now = 600_000;
+  assert.deepEqual(round(plan), ALL);
 });
 
 test("what failed twice where another works is tried last", () => {
-  const plan = createPlan(ALL);
+  const plan = plannedFor(ALL);
   for (const expected of ["websocket", "sse"]) {
     plan.failed_("websocket");
-    plan.carried_("sse", 0);
-    assert.equal(plan.next_(0), expected);
+    plan.carried_("sse", ALL);
+    assert.equal(plan.next_(), expected);
   }
 });
 
 test("a transport that was asked for goes first until it is demoted", () => {
-  const plan = createPlan(ALL);
+  const plan = plannedFor(ALL);
   plan.prefer_("long-polling");
-  assert.equal(plan.next_(0), "long-polling");
-  assert.equal(plan.better_("long-polling", 0), undefined);
-  plan.demote_("long-polling", 0);
-  assert.equal(plan.next_(0), "websocket");
+  assert.equal(plan.next_(), "long-polling");
+  assert.equal(plan.better_("long-polling"), undefined);
+  plan.demote_("long-polling");
+  assert.equal(plan.next_(), "websocket");
 });
 
 test("a better transport is one that stands above and is not demoted", () => {
-  const plan = createPlan(ALL);
-  assert.equal(plan.better_("websocket", 0), undefined);
-  assert.equal(plan.better_("long-polling", 0), "websocket");
-  plan.demote_("websocket", 0);
-  assert.equal(plan.better_("long-polling", 0), "sse");
-  assert.equal(plan.better_("sse", 0), undefined);
+  const plan = plannedFor(ALL);
+  assert.equal(plan.better_("websocket"), undefined);
+  assert.equal(plan.better_("long-polling"), "websocket");
+  plan.demote_("websocket");
+  assert.equal(plan.better_("long-polling"), "sse");
+  assert.equal(plan.better_("sse"), undefined);
 });

@@ -68,7 +68,11 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const kinds = transports.map(({ kind_ }) => kind_);
   // Where there is no choice there is nothing to remember.
   const memory = kinds[1] && memory_?.(new URL(base).origin);
-  const plan = plan_?.(kinds, kinds.find((kind) => memory && memory.kind_ === kind));
+  const plan = plan_?.(kinds, kinds.find((kind) => memory && memory.kind_ === kind), {
+    clock_: () => clock(),
+    underWay_: () => (state.status === "connected" ? [] : [...dials.keys(), ...bounds().map(({ kind_ }) => kind_)]),
+    dial_: (kind) => void dial(kind),
+  });
 
   // Wall-clock time, which goes on while a device sleeps, made never to go back.
   let skew = 0;
@@ -92,15 +96,11 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   let state: State = { status: "connecting" };
   /** What is being opened: not introduced yet. */
   const dials = new Map<TransportKind, { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> }>();
-  let raceTimer: ReturnType<typeof setTimeout> | undefined;
   let retryTimer: ReturnType<typeof setTimeout> | undefined;
   let moveTimer: ReturnType<typeof setTimeout> | undefined;
   let dueTimer: ReturnType<typeof setTimeout> | undefined;
   let dueAt = Infinity;
   let attempts = 0;
-  /** In this round: what the server does not offer, and whether anything failed otherwise. */
-  let notOffered: Close | undefined;
-  let otherwise = false;
   /** After `auth_expired` the next dial bears a fresh token, once. */
   let fresh: "usual" | "wanted" | "tried" = "usual";
   let away = false;
@@ -141,9 +141,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const adrift = (reason: ThroughlineError, retryAt?: number) =>
     become({ status: session.isKnown_() ? "reconnecting" : "connecting", reason, ...(retryAt && { retryAt }) });
 
-  /** The next to try in this round, beside those that are under way. */
-  const nextKind = (underWay: readonly TransportKind[] = []) =>
-    plan ? plan.next_(clock(), underWay) : otherwise || notOffered || underWay[0] ? undefined : kinds[0];
+  /** The next to try in this round. */
+  const nextKind = () => (plan ? plan.next_() : kinds[0]);
 
   // What the application takes.
 
@@ -194,28 +193,13 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
 
   // Dialling.
 
-  const newRound = () => {
-    plan?.restart_();
-    notOffered = undefined;
-    otherwise = false;
-  };
   const stopDialling = () => {
-    clearTimeout(raceTimer);
+    plan?.race_();
     for (const { timer_, carrier_ } of dials.values()) {
       clearTimeout(timer_);
       carrier_?.end_();
     }
     dials.clear();
-  };
-  /** Dials the next beside those that are not welcomed, when they have had so long for themselves. */
-  const race = (wait: number) => {
-    clearTimeout(raceTimer);
-    if (state.status === "connected") return;
-    raceTimer = setTimeout(() => {
-      const underWay = [...dials.keys(), ...bounds().map(({ kind_ }) => kind_)];
-      const next = underWay[0] && nextKind(underWay);
-      if (next) void dial(next);
-    }, wait);
   };
   const giveUp = (close: Close) => {
     current().abort_(close);
@@ -241,17 +225,14 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     pause(reason, pauses.failure_(atLeast));
   };
 
-  /** Goes on after a transport failed to carry the session. */
-  const failed = (kind: TransportKind, reason: ThroughlineError, retryAfter = 0, offered?: Close) => {
-    plan?.failed_(kind);
-    if (offered) notOffered = offered;
-    else otherwise = true;
-    if (bounds()[0] || dials.size) return race(0);
+  /** Goes on after a transport failed to carry the session; the close says that the server does not offer it. */
+  const failed = (kind: TransportKind, reason: ThroughlineError, retryAfter?: number, offered?: Close) => {
+    plan?.failed_(kind, offered);
+    if (bounds()[0] || dials.size) return plan?.race_(0);
     // It may be a box on the way that only dislikes this transport: the round goes on afterwards.
     if (retryAfter) return pauseAfterFailure(reason, retryAfter);
-    if (nextKind()) return adrift(reason);
-    const never = otherwise ? undefined : notOffered;
-    newRound();
+    if (plan?.next_()) return adrift(reason);
+    const never = plan ? plan.restart_() : offered;
     if (never) giveUp(never);
     else pauseAfterFailure(reason);
   };
@@ -261,10 +242,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     const atLeast = close[3].retry_after_ms ?? 0;
     switch (close[1]) {
       case "not_acceptable":
-        return failed(kind, reason, 0, close);
+        return failed(kind, reason, undefined, close);
       case "draining":
       case "overloaded":
-        newRound();
+        plan?.restart_();
         return pauseAfterFailure(reason, atLeast);
       case "auth_expired":
         if (fresh !== "usual" || !options.token) return giveUp(close);
@@ -292,7 +273,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       if (state.status === "connected" && bounds()[0]) return;
       if (reason.code === "token") {
         stopDialling();
-        newRound();
+        plan?.restart_();
         pauseAfterFailure(reason);
       } else failed(kind, reason, retryAfter);
       wake();
@@ -311,7 +292,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     if (!isMine()) return;
     limit("no_answer");
     const begun = clock();
-    race(HEAD_START);
+    plan?.race_(HEAD_START);
     const target: Target = {
       url_: urlOf(),
       codec_: codec,
@@ -328,7 +309,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       open_() {
         if (!isMine()) return;
         isOver();
-        race(Math.max(HEAD_START, 2 * (clock() - begun)));
+        plan?.race_(Math.max(HEAD_START, 2 * (clock() - begun)));
         const bound = current().introduce_(kind, !!bounds()[0], token);
         if (bound) mine = Object.assign(bound, { carrier_: carrier, wished_: wished });
         else carrier.end_();
@@ -361,9 +342,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     bound.openedAt_ = now;
     if (wished_) plan?.prefer_(kind_);
     else if (memory) memory.note_(kind_);
-    plan?.rank_(session.offered_());
-    plan?.carried_(kind_, now);
-    newRound();
+    plan?.carried_(kind_, session.offered_());
     // What another was quicker than.
     if (!wished_) {
       stopDialling();
@@ -383,10 +362,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       const life = now - openedAt_;
       if (life >= SHORT_LIFE) pauses.reset_();
       // It opened and does not carry both ways.
-      if (/^u/.test(why)) plan?.demote_(kind_, now);
+      if (/^u/.test(why)) plan?.demote_(kind_);
       // Otherwise somebody decided so.
-      else if (!close && why !== "superseded") plan?.endedAfter_(kind_, life, now);
-      newRound();
+      else if (!close && why !== "superseded") plan?.endedAfter_(kind_, life);
+      plan?.restart_();
     }
     const reason = close ? errorOf(close) : (failure_ ?? new ThroughlineError("no_answer", `${kind_}: ${why}`));
     if (!session.carrier_() && !session.isMoving_() && state.status === "connected") {
@@ -468,7 +447,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     const unsent = undelivered.filter(([, seq, re]) => !seq && !re);
     const unknown = undelivered.filter((held) => !unsent.includes(held));
     session = begin();
-    newRound();
+    plan?.restart_();
     lose(reason, unsent);
     for (const held of unsent) accept(held[0], 0, held[3], held[4], settle(held));
     become({ status: "reconnecting", reason });
@@ -490,7 +469,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     void Promise.resolve(true).then(options.token).then(renewed, () => undefined);
   });
   const better = roaming_?.((kind) => {
-    const next = plan?.better_(kind, clock());
+    const next = plan?.better_(kind);
     if (next && !dials.size && !bounds()[1]) void dial(next);
     return next;
   });
@@ -575,7 +554,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     drain();
     if (over) return;
     if (!bounds()[0] && !dials.size && !retryTimer && !away) {
-      if (!nextKind()) newRound();
+      if (!nextKind()) plan?.restart_();
       void dial(nextKind()!);
     }
     const due = session.due_();
