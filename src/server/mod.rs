@@ -58,6 +58,23 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Sessions, and the way to them. Clones share everything.
 ///
+/// # The runtime
+///
+/// A session is two tasks: its driver and its handler. Where more than 256 sessions are busy on one worker of tokio's
+/// multi-thread runtime, that worker's queue overflows into the one that all share, from which it takes only now and then
+/// while its own is never empty: some sessions then wait a hundred times as long as others. A service with so many busy sessions
+/// had better let all who are ready have their turn before sockets are asked for news:
+///
+/// ```
+/// let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(1024).build()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// On a loaded worker new connections and timers then wait for at most so many turns of tasks, a few milliseconds. What it
+/// gave is in `docs/BENCHMARKS.md`.
+///
+/// # Examples
+///
 /// ```no_run
 /// use throughline::{Hub, Server, Socket};
 ///

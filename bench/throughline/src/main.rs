@@ -3,7 +3,8 @@
 //!   /sub   receives everything published; what it says itself comes back, too
 //!   /pub   every message received here goes to all of /sub
 //! `--features mimalloc` or `jemalloc` sets the allocator.
-//! `RT=current` selects tokio's current-thread runtime, as for the other peers.
+//! `RT=current` selects tokio's current-thread runtime, `EVENT_INTERVAL` (default 1024) how many tasks have their turn before
+//! sockets are asked for news, as for the other Rust peers, whose default is tokio's.
 
 use std::time::Duration;
 
@@ -91,5 +92,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else {
         tokio::runtime::Builder::new_multi_thread()
     };
+    // So that sockets are asked for news only when all who are ready have had their turn: see `throughline::server::Server`.
+    let turns = std::env::var("EVENT_INTERVAL").ok().and_then(|turns| turns.parse().ok()).unwrap_or(1024);
+    runtime.event_interval(turns);
     runtime.enable_all().build()?.block_on(serve())
 }
