@@ -83,6 +83,10 @@ impl Supervisor for Steward {
         Poll::Pending
     }
 
+    fn is_at_rest(&self) -> bool {
+        self.asking.is_none()
+    }
+
     fn ended(&mut self, _ended: &Ended, _now: Instant) -> Option<Session> {
         self.asking = None;
         None

@@ -19,29 +19,27 @@ pub(super) enum Stage {
     Attached,
 }
 
+/// What each turn of a driver asks of it stands first, in 64 bytes.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Binding {
     pub(super) attachment: Attachment,
-    pub(super) transport: TransportKind,
-    pub(super) stage: Stage,
-    /// Whether its `hello` only introduced it.
-    pub(super) candidate: bool,
     /// When the stage must have been left, or (client) the path have been proved.
     pub(super) until: Option<Moment>,
     /// When something last proved that the path lives.
     pub(super) heard_at: Moment,
     /// Server: when to ping next; none where polls are the heartbeat.
     pub(super) ping_at: Option<Moment>,
-    /// The number of the latest ping.
-    pub(super) ping: u64,
+    /// Server, long-polling: when the open poll is answered, frames or not. Client: when the next may go.
+    pub(super) poll_at: Option<Moment>,
+    pub(super) transport: TransportKind,
+    pub(super) stage: Stage,
+    /// Whether its `hello` only introduced it.
+    pub(super) candidate: bool,
     pub(super) ping_due: bool,
-    /// The latest ping that came, whether its pong is to be said, and (client) whether it was: a push that is lost
-    /// says it again.
-    pub(super) pong: Option<u64>,
     pub(super) pong_due: bool,
+    /// (client) Whether the latest pong was said: a push that is lost says it again.
     pub(super) pong_said: bool,
-    /// Server: the latest ping that was answered.
-    pub(super) ponged: u64,
     /// Client: `hello` is to be said. Server: `welcome`, and whether it says `resumed`.
     pub(super) greeting_due: Option<bool>,
     /// Client: `attach` is to be said.
@@ -54,10 +52,6 @@ pub(super) struct Binding {
     pub(super) close_said: bool,
     /// Server, long-polling: whether a request is open to be answered. Client: whether a poll is open.
     pub(super) poll_open: bool,
-    /// Server, long-polling: when the open poll is answered, frames or not. Client: when the next may go.
-    pub(super) poll_at: Option<Moment>,
-    /// Client: when the open poll began.
-    pub(super) polled_at: Moment,
     /// Client, long-polling: whether the open poll has brought anything besides receipts that were known.
     pub(super) poll_fruitful: bool,
     /// Client: whether the path was proved to carry both ways.
@@ -65,14 +59,23 @@ pub(super) struct Binding {
     /// Client: what was acknowledged when the latest push began to be judged, pushes in a row without progress
     /// or answer, and until when messages wait.
     pub(super) push: PushState,
+    /// The number of the latest ping.
+    pub(super) ping: u64,
+    /// The latest ping that came.
+    pub(super) pong: Option<u64>,
+    /// Server: the latest ping that was answered.
+    pub(super) ponged: u64,
+    /// Client: when the open poll began.
+    pub(super) polled_at: Moment,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(super) struct PushState {
+    pub(super) retry_at: Option<Moment>,
     pub(super) acked: u64,
     pub(super) fruitless: u32,
     pub(super) unanswered: u32,
-    pub(super) retry_at: Option<Moment>,
 }
 
 impl Binding {

@@ -38,24 +38,27 @@ impl Delays {
     }
 }
 
+/// What is touched only when something came stands first, beside the like of the outbox.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Inbox {
-    received: Seq,
-    taken: Seq,
     /// What was received and not taken: its size, and whether the application takes it or it takes itself.
     untaken: VecDeque<(u64, bool)>,
-    /// Bytes in `untaken`.
-    held: u64,
+    /// Bytes received since the peer was told.
+    received_untold: u64,
+    received: Seq,
+    taken: Seq,
     /// What the peer knows.
     told: Ack,
-    /// Bytes received, and bytes taken, since the peer was told.
-    received_untold: u64,
+    /// Bytes in `untaken`.
+    held: u64,
+    /// Bytes taken since the peer was told.
     taken_untold: u64,
-    window: Window,
     /// The largest message that the peer may send.
     max_message: u64,
     /// When a receipt must go by itself at the latest.
     due: Option<Moment>,
+    window: Window,
     /// It is due.
     overdue: bool,
     /// What was told may have been lost: it rides on what goes next.

@@ -116,48 +116,51 @@ enum Phase {
 ///
 /// After `handle_timeout(now)`, `poll_timeout()` is later than `now` or `None`.
 #[derive(Debug)]
+// What every turn of a driver touches stands together: most sessions have left the cache when they are told something.
+#[repr(C)]
 pub struct Session {
     config: Arc<Config>,
-    id: SessionId,
     /// What only a client keeps: it makes this one.
     client: Option<Box<ClientSide>>,
-    epoch: Option<Epoch>,
-    began: Instant,
     /// The latest time seen.
     now: Moment,
+    began: Instant,
     /// The live attachments: one that carries or did, and candidates.
     bindings: Vec<Binding>,
-    /// The highest attachment that was attached (server), or that was attached or tried to be (client).
-    current: Option<Attachment>,
-    outbox: Outbox,
-    inbox: Inbox,
-    /// Requests without an answer yet, by number.
-    requests: BTreeMap<Seq, Ticket>,
-    /// Requests accepted and without an answer yet, numbered or not.
-    open_requests: u32,
     phase: Phase,
-    /// Whether a transport ever carried it (server), or a `welcome` ever came (client).
-    was_attached: bool,
-    /// Server: what the `welcome` of the current attachment says of it; a repeated `hello` gets the same.
-    resumed: bool,
+    events: VecDeque<Event>,
+    /// Server: what is known of the client's token, if it matters.
+    grant: Option<Box<Grant>>,
+    move_due: Option<Box<Move>>,
     /// Server: since when nothing carries it. Client: since when a `hello` with messages is unanswered.
     waiting_since: Option<Moment>,
     /// At least 1, and no more than a day.
     heartbeat_ms: u32,
     /// The largest message that the peer takes.
     max_message: u32,
-    /// Server: what is known of the client's token, if it matters.
-    grant: Option<Box<Grant>>,
-    move_due: Option<Box<Move>>,
+    /// Requests accepted and without an answer yet, numbered or not.
+    open_requests: u32,
+    /// Whether a transport ever carried it (server), or a `welcome` ever came (client).
+    was_attached: bool,
     /// The peer closes, and takes no more messages.
     peer_closes: bool,
-    /// Whether a message was received or acknowledged since the latest attachment.
-    progressed: bool,
     /// How many carriers in a row ended without progress while own messages waited.
     fruitless: u8,
-    events: VecDeque<Event>,
+    /// Whether a message was received or acknowledged since the latest attachment.
+    progressed: bool,
+    outbox: Outbox,
+    inbox: Inbox,
+    // From here on what is rarely touched.
+    id: SessionId,
+    /// The highest attachment that was attached (server), or that was attached or tried to be (client).
+    current: Option<Attachment>,
+    /// Requests without an answer yet, by number.
+    requests: BTreeMap<Seq, Ticket>,
     /// The control frame that was lent last.
     lent: Option<Frame>,
+    epoch: Option<Epoch>,
+    /// Server: what the `welcome` of the current attachment says of it; a repeated `hello` gets the same.
+    resumed: bool,
 }
 
 impl Session {

@@ -23,7 +23,9 @@ impl Held {
     }
 }
 
+/// What is rarely touched stands last.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Outbox {
     /// First the numbered ones, oldest first, then those never put on a transport.
     queue: VecDeque<Held>,
@@ -35,8 +37,6 @@ pub(super) struct Outbox {
     acked: Seq,
     /// All up to here was taken by the peer's application.
     taken: Seq,
-    /// Sizes of the messages after `taken` up to `acked`: no longer held, still counted by the window.
-    untaken: VecDeque<u64>,
     /// Bytes of all after `taken` that are numbered.
     outstanding: u64,
     /// Bytes in `queue`.
@@ -49,6 +49,8 @@ pub(super) struct Outbox {
     awaited: u64,
     /// Up to where the peer was asked what it has received.
     asked: Seq,
+    /// Sizes of the messages after `taken` up to `acked`: no longer held, still counted by the window.
+    untaken: VecDeque<u64>,
 }
 
 /// An acknowledgement of what was never sent, or one whose parts contradict each other.

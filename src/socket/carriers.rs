@@ -52,8 +52,13 @@ struct Leaving {
 #[derive(Default)]
 pub(super) struct Carriers {
     bound: Vec<Carrier>,
-    leaving: Vec<Leaving>,
+    /// Mostly there is none.
+    leaving: Option<Box<Lounge>>,
 }
+
+/// The transports that were given up.
+#[derive(Default)]
+struct Lounge(Vec<Leaving>);
 
 /// What a carrier brought, or how it ended.
 pub(super) type Brought = (Attachment, Result<Received, TransportError>);
@@ -117,11 +122,12 @@ impl Carriers {
         close: Option<Close>,
         now: Instant,
     ) {
-        if self.leaving.len() >= MAX_LEAVING {
-            let said = self.leaving.iter().position(|leaving| leaving.close.is_none());
-            drop(self.leaving.remove(said.unwrap_or(0)));
+        let Lounge(leaving) = &mut **self.leaving.get_or_insert_default();
+        if leaving.len() >= MAX_LEAVING {
+            let said = leaving.iter().position(|leaving| leaving.close.is_none());
+            drop(leaving.remove(said.unwrap_or(0)));
         }
-        self.leaving.push(Leaving { transport, span, close, until: now + LINGER });
+        leaving.push(Leaving { transport, span, close, until: now + LINGER });
     }
 
     /// Drops a transport that has ended.
@@ -131,7 +137,7 @@ impl Carriers {
 
     /// Drops all transports at once, and says which were bound.
     pub(super) fn cut(&mut self) -> Vec<Attachment> {
-        self.leaving.clear();
+        self.leaving = None;
         self.bound.drain(..).map(|carrier| carrier.attachment).collect()
     }
 
@@ -141,12 +147,13 @@ impl Carriers {
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        !self.leaving.is_empty()
+        self.leaving.is_some()
     }
 
     /// When the first of the leaving transports runs out of time.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.leaving.iter().map(|leaving| leaving.until).min()
+        let Lounge(leaving) = &**self.leaving.as_ref()?;
+        leaving.iter().map(|leaving| leaving.until).min()
     }
 
     /// Tells the session of bytes that are no whole frame yet.
@@ -163,9 +170,6 @@ impl Carriers {
     /// Gives spare memory back.
     pub(super) fn shrink(&mut self) {
         self.bound.iter_mut().for_each(|carrier| carrier.transport.shrink());
-        if self.leaving.is_empty() {
-            self.leaving = Vec::new();
-        }
     }
 
     /// Gives back what large messages took that have passed. Says whether there was any: then all is to be read once
@@ -208,8 +212,9 @@ impl Carriers {
 
     /// Goes on ending the transports that were given up. Says whether a close was written.
     pub(super) fn poll_leaving(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        let Some(lounge) = &mut self.leaving else { return false };
         let mut said = false;
-        self.leaving.retain_mut(|leaving| {
+        lounge.0.retain_mut(|leaving| {
             let _told = enter(leaving.span.as_deref());
             if let Some(close) = leaving.close.take() {
                 match leaving.poll_room(cx) {
@@ -226,6 +231,9 @@ impl Carriers {
             }
             leaving.transport.poll_close(cx).is_pending() && leaving.until > now
         });
+        if lounge.0.is_empty() {
+            self.leaving = None;
+        }
         said
     }
 

@@ -91,7 +91,9 @@ impl Counts {
 
 /// The history of a session.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct History {
+    /// First: it is all that a turn of the driver touches.
     pub(super) counts: Counts,
     /// Since when the first transport carries the session, while nothing else is to be told.
     fresh_since: Option<Instant>,

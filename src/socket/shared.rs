@@ -170,49 +170,56 @@ pub(crate) enum NotTaken {
     Full(Command),
 }
 
+/// In the order in which it is touched: a publication goes to thousands of sessions that have all left the cache, so what a
+/// `try_send` needs stands together, and behind it what a turn of the driver needs besides.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Inner {
-    pub(super) id: SessionId,
-    // To the driver.
-    pub(super) commands: Vec<Command>,
+    /// To the driver.
     pub(super) outgoing: VecDeque<Outgoing>,
     /// Bodies in `outgoing`.
     pub(super) queued_bytes: u64,
+    /// Messages and bytes that the session holds.
+    pub(super) held: (usize, u64),
+    pub(super) max_message: u64,
     /// The application asks to close.
     pub(super) close: Option<Close>,
     /// Set only while the driver sleeps.
     pub(super) driver: Option<Waker>,
-    // From the driver.
-    pub(super) incoming: VecDeque<Incoming>,
-    pub(super) receiver: Option<Waker>,
-    /// Messages and bytes that the session holds.
-    pub(super) held: (usize, u64),
-    /// Who waits for room to send.
-    pub(super) senders: Wakers,
-    pub(super) max_message: u64,
+    /// The driver is gone.
+    pub(super) finished: bool,
     /// The application's handle is gone: nobody receives.
     pub(super) abandoned: bool,
+    /// The state is [`State::Closed`].
+    closed: bool,
     pub(super) state: State,
+    pub(super) history: History,
+    /// To the driver.
+    pub(super) commands: Vec<Command>,
+    /// From the driver.
+    pub(super) incoming: VecDeque<Incoming>,
+    pub(super) receiver: Option<Waker>,
+    /// Who waits for room to send.
+    pub(super) senders: Wakers,
+    pub(super) id: SessionId,
     pub(super) state_version: u64,
     pub(super) state_wakers: Wakers,
     /// How the session ended, until the application has been told.
     pub(super) ended: Option<Box<Ended>>,
-    /// The driver is gone.
-    pub(super) finished: bool,
-    pub(super) history: History,
 }
 
 /// What a socket's handles and its driver share.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Shared {
-    inner: Mutex<Inner>,
+    /// How much may wait to be sent or acknowledged.
+    pub(super) bound: Window,
     /// Messages that the application took since the driver last looked.
     taken: AtomicU32,
     /// Whether each message that is taken matters to the peer now.
     pressing: AtomicBool,
+    inner: Mutex<Inner>,
     pub(super) principal: Option<Principal>,
-    /// How much may wait to be sent or acknowledged.
-    pub(super) bound: Window,
     /// How long `send` waits before the session is ended for slowness.
     pub(super) patience: Option<std::time::Duration>,
 }
@@ -237,6 +244,7 @@ impl Shared {
             senders: Wakers::default(),
             max_message: config.limits.max_message_bytes as u64,
             abandoned: false,
+            closed: false,
             state: State::Connecting,
             state_version: 0,
             state_wakers: Wakers::default(),
@@ -382,6 +390,7 @@ impl Inner {
             return Wakers::default();
         }
         self.state = state.clone();
+        self.closed = matches!(state, State::Closed { .. });
         self.state_version += 1;
         self.state_wakers.take()
     }
@@ -397,7 +406,7 @@ impl Inner {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.finished || self.close.is_some() || matches!(self.state, State::Closed { .. })
+        self.finished || self.close.is_some() || self.closed
     }
 
     /// Messages and bytes that wait to be sent or acknowledged.

@@ -45,9 +45,15 @@ pub(crate) trait Supervisor: Send {
     /// Hears what happened.
     fn notice(&mut self, notice: Notice<'_>);
 
-    /// The next command. Called at every turn, and in another one after it has heard anything. Pending, it has seen to
+    /// The next command. Called at every turn but while it is at rest, and in another one after it has heard anything. Pending, it has seen to
     /// being woken for whatever it waits for besides.
     fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command>;
+
+    /// After [`Supervisor::poll_command`] was pending: whether it waits for nothing, so that it need not be polled before it has
+    /// heard something.
+    fn is_at_rest(&self) -> bool {
+        false
+    }
 
     /// Hears the end; `Some` is a new session in place of the old one.
     fn ended(&mut self, ended: &Ended, now: Instant) -> Option<Session>;

@@ -3,9 +3,10 @@
 //! It owns the rule that keeps a batch within the peer's limits: it counts as full so early that the largest
 //! message still fits behind what it holds. A transport is ready while its outbox is not full.
 
+use std::cell::Cell;
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::frame::{BatchWriter, Encoding, Frame, Limits};
 
@@ -51,20 +52,32 @@ impl Brim {
     }
 }
 
+/// So much room is kept for the batches of a thread.
+const ROOM_KEPT: usize = 32 << 10;
+
+thread_local! {
+    /// Where all of a thread put batches together that leave at once. Taken while one is filled.
+    static ROOM: Cell<BytesMut> = Cell::default();
+}
+
 /// A batch that is being filled.
 pub(super) struct Outbox {
     writer: BatchWriter,
     brim: Brim,
+    /// Whether it is filled in the room of its thread, which is in the cache, and takes none of its own for longer than a
+    /// batch.
+    shares: bool,
 }
 
 impl Outbox {
     pub(super) fn new(encoding: Encoding, limits: &Limits) -> Self {
-        Self { writer: BatchWriter::new(encoding), brim: Brim::of(encoding, limits) }
+        Self { writer: BatchWriter::new(encoding), brim: Brim::of(encoding, limits), shares: false }
     }
 
-    /// Leaves room before each batch for what a transport writes there.
-    pub(super) fn with_headroom(mut self, bytes: usize) -> Self {
-        self.writer.set_headroom(bytes);
+    /// Puts its batches together in the room of its thread, with room before each for what a transport writes there.
+    pub(super) fn in_shared_room(mut self, headroom: usize) -> Self {
+        self.writer.set_headroom(headroom);
+        self.shares = true;
         self
     }
 
@@ -77,7 +90,11 @@ impl Outbox {
     /// Goes on in another encoding. Nothing may be in the batch.
     pub(super) fn set_encoding(&mut self, encoding: Encoding, limits: &Limits) {
         if encoding != self.encoding() && self.is_empty() {
-            *self = Self::new(encoding, limits).with_headroom(self.writer.headroom());
+            let (shares, headroom) = (self.shares, self.writer.headroom());
+            *self = Self::new(encoding, limits);
+            if shares {
+                *self = Self::new(encoding, limits).in_shared_room(headroom);
+            }
         }
     }
 
@@ -94,6 +111,9 @@ impl Outbox {
 
     #[inline]
     pub(super) fn push(&mut self, frame: &Frame) {
+        if self.shares && self.is_empty() {
+            self.writer.swap_room(ROOM.take());
+        }
         self.writer.push(frame);
     }
 
@@ -111,7 +131,15 @@ impl Outbox {
     /// Takes the batch, if there is one; the next begins empty.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Bytes> {
-        if self.is_empty() { None } else { Some(self.writer.take()) }
+        if self.is_empty() {
+            return None;
+        }
+        let batch = self.writer.take();
+        if self.shares {
+            // It may wait for long: its room goes with it.
+            self.writer.swap_room(BytesMut::new());
+        }
+        Some(batch)
     }
 
     /// How many bytes the batch has.
@@ -130,6 +158,12 @@ impl Outbox {
     #[inline]
     pub(super) fn begin_anew(&mut self) {
         self.writer.begin_anew();
+        if self.shares {
+            let room = self.writer.swap_room(BytesMut::new());
+            if room.capacity() <= ROOM_KEPT {
+                ROOM.set(room);
+            }
+        }
     }
 
     /// Gives spare memory back.

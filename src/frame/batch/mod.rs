@@ -126,14 +126,12 @@ pub struct BatchWriter {
     buffer: BytesMut,
     frames: usize,
     headroom: u8,
-    /// The batch before this one was large.
-    busy: bool,
 }
 
 impl BatchWriter {
     /// An empty batch.
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, buffer: BytesMut::new(), frames: 0, headroom: 0, busy: false }
+        Self { encoding, buffer: BytesMut::new(), frames: 0, headroom: 0 }
     }
 }
 
@@ -156,16 +154,17 @@ impl BatchWriter {
         &mut self.buffer
     }
 
-    /// Begins the next batch, in the same room. What is large is kept only while large batches follow each other.
+    /// Begins the next batch, in the same room.
     #[inline]
     pub(crate) fn begin_anew(&mut self) {
-        let large = self.buffer.len() > KEPT;
-        if self.buffer.capacity() > KEPT && !(large && self.busy) {
-            self.buffer = BytesMut::new();
-        }
-        self.busy = large;
         self.buffer.clear();
         self.frames = 0;
+    }
+
+    /// Gives the next batch this room, and returns the one before. Only while there is no frame.
+    #[inline]
+    pub(crate) fn swap_room(&mut self, room: BytesMut) -> BytesMut {
+        std::mem::replace(&mut self.buffer, room)
     }
 }
 
@@ -247,7 +246,6 @@ impl BatchWriter {
     pub fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
-            self.busy = false;
         }
     }
 }

@@ -45,20 +45,20 @@ impl Driver {
                 if let Some(attachment) = self.session.introduce(now, kind, intent, auth) {
                     self.drain_events(now);
                     self.carriers.bind(&self.session, attachment, transport, now);
-                    self.supervisor.notice(Notice::Introduced { attachment });
+                    self.tell(Notice::Introduced { attachment });
                 }
             }
             Command::RefreshAuth(token) => self.session.refresh_auth(token),
             Command::Waiting { reason, retry_at } => self.state = State::Reconnecting { reason, retry_at },
             Command::Move(ask) => match self.session.role() {
                 Role::Server => self.session.ask_move(ask),
-                Role::Client => self.supervisor.notice(Notice::MoveAsked(ask)),
+                Role::Client => self.tell(Notice::MoveAsked(ask)),
             },
             Command::Withdraw(attachment) => self.session.withdraw(now, attachment),
             Command::Learn(lesson) => self.session.learn(lesson),
             Command::NetworkChanged => {
                 self.session.check_path(now);
-                self.supervisor.notice(Notice::NetworkChanged);
+                self.tell(Notice::NetworkChanged);
             }
             Command::Cut => {
                 for attachment in self.carriers.cut() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use crate::frame::{Close, CloseCode};
+use crate::frame::{Close, CloseCode, Role};
 use crate::session::{Event, SendError as Refused, Undelivered};
 
 use super::super::shared::{Incoming, Outgoing, Wakers};
@@ -103,7 +103,9 @@ impl Driver {
         inner.held = held;
         let taken = self.shared.press(self.session.is_pressing());
         inner.max_message = self.session.max_message_bytes();
-        inner.id = self.session.id();
+        if self.session.role() == Role::Client {
+            inner.id = self.session.id();
+        }
         if let Some(ended) = self.ended.take() {
             inner.keep_end(ended);
             receiver = receiver.or_else(|| inner.receiver.take());

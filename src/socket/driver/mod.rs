@@ -62,7 +62,9 @@ pub(crate) fn launch(
         said_close: false,
         lingers: false,
         revisit: false,
+        rests: false,
         sleep: None,
+        rings: tokio::time::Instant::now().into_std(),
         sleeper: 0,
     };
     (shared, driver)
@@ -76,32 +78,39 @@ impl Shared {
 }
 
 /// The future that drives one session until its end.
+///
+/// What every turn touches stands together, with the session's like: see [`Session`].
+#[repr(C)]
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
     supervisor: Box<dyn Supervisor>,
-    session: Session,
-    carriers: Carriers,
-    /// Swapped with the handles' queue.
-    outgoing: VecDeque<Outgoing>,
-    /// Collected for the application during a turn.
-    incoming: VecDeque<Incoming>,
     /// Messages that the application has not taken, and how many of them a session before this one brought: taking
     /// those opens no window of this one.
     handed: u32,
     stale: u32,
+    ended: Option<Box<Ended>>,
+    /// Whom the timer wakes: the address of the waker that it holds, or 0.
+    sleeper: usize,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// When the timer rings, if there is one: it is not to be asked at every turn.
+    rings: Instant,
+    shared: Arc<Shared>,
     /// Who waits for receipts and replies.
     waiters: Waiters,
     state: State,
-    ended: Option<Box<Ended>>,
+    /// Swapped with the handles' queue.
+    outgoing: VecDeque<Outgoing>,
+    /// Collected for the application during a turn.
+    incoming: VecDeque<Incoming>,
+    carriers: Carriers,
     /// Whether the session's close was written to a carrier.
     said_close: bool,
     /// Whether the close waits for a carrier that may still come.
     lingers: bool,
     /// Whether the supervisor has heard anything since it was polled: it may have a command.
     revisit: bool,
-    sleep: Option<Pin<Box<Sleep>>>,
-    /// Whom the timer wakes: the address of the waker that it holds, or 0.
-    sleeper: usize,
+    /// Whether the supervisor need not be polled before it is told something.
+    rests: bool,
+    session: Session,
 }
 
 impl std::fmt::Debug for Driver {
@@ -135,12 +144,16 @@ impl Driver {
     /// One round of taking in, deciding, and writing. Says whether there is more to read.
     fn turn(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         self.collect(now);
-        while let Poll::Ready(command) = self.supervisor.poll_command(cx) {
+        while !self.rests {
+            let Poll::Ready(command) = self.supervisor.poll_command(cx) else {
+                self.rests = self.supervisor.is_at_rest();
+                break;
+            };
             self.obey(now, command);
             self.drain_events(now);
         }
         // The timer is set at the earliest deadline or before.
-        let due = self.sleep.as_ref().is_none_or(|sleep| sleep.deadline().into_std() <= now);
+        let due = self.sleep.is_none() || self.rings <= now;
         if due && self.session.poll_timeout().is_some_and(|due| due <= now) {
             self.carriers.tell_arrived(&mut self.session, now);
             self.session.handle_timeout(now);
@@ -197,7 +210,7 @@ impl Driver {
 
     fn lose(&mut self, now: Instant, attachment: Attachment, error: &TransportError) {
         tracing::trace!(session = %self.session.id(), %attachment, %error, "transport ended");
-        self.supervisor.notice(Notice::Failed { attachment, error });
+        self.tell(Notice::Failed { attachment, error });
         if let TransportError::Decode(error) = error {
             // The transport may still take the close that says so.
             self.session.handle_malformed(now, attachment, error);
@@ -244,6 +257,7 @@ impl Driver {
                     tracing::debug!(%session, %transport, role, %attachment, resumed, "attached");
                     self.shared.lock().history.begin(attachment, transport, now);
                     let offered = self.session.offered();
+                    self.rests = false;
                     self.supervisor.notice(Notice::Attached { attachment, transport, resumed, offered });
                 }
                 Event::Detached { attachment, reason, close, departure } => {
@@ -255,7 +269,7 @@ impl Driver {
                         self.state =
                             State::Reconnecting { reason: reason.to_string().into(), retry_at: None };
                     }
-                    self.supervisor.notice(Notice::Detached { attachment, reason: &reason, departure });
+                    self.tell(Notice::Detached { attachment, reason: &reason, departure });
                 }
                 Event::Proved { attachment } => {
                     if let State::Connected { transport } = self.state {
@@ -263,18 +277,24 @@ impl Driver {
                     }
                     let owing = self.session.held().0 > 0;
                     tracing::debug!(session = %self.session.id(), %attachment, "proved");
-                    self.supervisor.notice(Notice::Proved { attachment, owing });
+                    self.tell(Notice::Proved { attachment, owing });
                 }
-                Event::Auth(token) => self.supervisor.notice(Notice::Auth(token)),
-                Event::MoveAsked(ask) => self.supervisor.notice(Notice::MoveAsked(ask)),
+                Event::Auth(token) => self.tell(Notice::Auth(token)),
+                Event::MoveAsked(ask) => self.tell(Notice::MoveAsked(ask)),
                 Event::Ended(ended) => self.end(now, ended),
                 // The application hears of a token's fate only when it is refused.
                 Event::AuthAccepted { expires_ms } => {
                     let expires = (expires_ms > 0).then(|| std::time::Duration::from_millis(expires_ms));
-                    self.supervisor.notice(Notice::AuthAccepted { expires });
+                    self.tell(Notice::AuthAccepted { expires });
                 }
             }
         }
+    }
+
+    /// Tells the supervisor something, which may have a command then.
+    fn tell(&mut self, notice: Notice<'_>) {
+        self.rests = false;
+        self.supervisor.notice(notice);
     }
 
     /// Notes in the history that a transport carries the session no more, if it did.
@@ -294,6 +314,7 @@ impl Driver {
         self.note_end(None, now, ended.close.code.as_str(), &ended.close);
         tracing::debug!(session = %self.session.id(), close = %ended.close, by = ?ended.by, "ended");
         self.waiters.settle(self.session.acked_ticket());
+        self.rests = false;
         let Some(next) = self.supervisor.ended(&ended, now) else {
             self.waiters.fail(&ended);
             self.state = State::Closed { close: ended.close.clone() };
@@ -335,16 +356,19 @@ impl Driver {
         let Some(due) = deadlines.into_iter().flatten().min() else { return true };
         // A timer that fires too early costs a look; one that is moved, or even asked, at every message costs more.
         match &mut self.sleep {
-            Some(sleep) if sleep.deadline().into_std() <= due => {}
+            Some(_) if self.rings <= due => {}
             Some(sleep) => {
                 sleep.as_mut().reset(due.into());
-                self.sleeper = 0;
+                (self.rings, self.sleeper) = (due, 0);
             }
-            None => (self.sleep, self.sleeper) = (Some(Box::pin(tokio::time::sleep_until(due.into()))), 0),
+            None => {
+                self.sleep = Some(Box::pin(tokio::time::sleep_until(due.into())));
+                (self.rings, self.sleeper) = (due, 0);
+            }
         }
         let Some(sleep) = self.sleep.as_mut().filter(|_| due > now) else { return false };
         let waker = cx.waker().data().addr();
-        if self.sleeper == waker && sleep.deadline().into_std() > now {
+        if self.sleeper == waker && self.rings > now {
             return true;
         }
         if sleep.as_mut().poll(cx).is_pending() {

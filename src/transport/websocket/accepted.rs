@@ -38,15 +38,22 @@ thread_local! {
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// What is touched where nothing came and a message goes out stands first.
+#[repr(C)]
 pub(in crate::transport) struct Accepted<S> {
-    io: S,
-    /// Whether it is worth to read.
-    tidings: Tidings,
     phase: Phase,
     /// Whether the peer sent what is not taken: nothing more is read then, but a close can still be said.
     refused: bool,
     /// Whether anything was fed since the last flush.
     fed: bool,
+    /// Whether it is worth to read.
+    tidings: Tidings,
+    io: S,
+    /// Frames that the stream has had no room for, and how much of them it has taken.
+    out: Vec<u8>,
+    written: usize,
+    /// What of the current message is no frame yet.
+    rest: Option<(Bytes, Data)>,
     reader: Reader,
     /// What was read behind a message that came, and how much of that has been looked at.
     ahead: Vec<u8>,
@@ -55,11 +62,6 @@ pub(in crate::transport) struct Accepted<S> {
     read: usize,
     most: usize,
     max_message: usize,
-    /// Frames that the stream has had no room for, and how much of them it has taken.
-    out: Vec<u8>,
-    written: usize,
-    /// What of the current message is no frame yet.
-    rest: Option<(Bytes, Data)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {

@@ -42,15 +42,17 @@ pub const SUBPROTOCOL: &str = "throughline.v1";
 ///   blocked write.
 /// - A message of the peer's in absurdly many fragments ends the transport.
 /// - A server's end keeps no buffers while it is idle.
+// What is touched where nothing came and a message goes out stands together.
+#[repr(C)]
 pub struct WebSocket<S> {
-    carrier: Carrier<S>,
-    role: Role,
     limits: Limits,
+    close: Option<CloseCode>,
     incoming: Option<Batch>,
-    outbox: Outbox,
+    role: Role,
     /// Whether the outbox's encoding is settled.
     settled: bool,
-    close: Option<CloseCode>,
+    outbox: Outbox,
+    carrier: Carrier<S>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
@@ -87,8 +89,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     fn new(carrier: Carrier<S>, role: Role, encoding: Encoding, limits: Limits) -> Self {
-        let headroom = if role == Role::Server { carrier::HEADER } else { 0 };
-        let outbox = Outbox::new(encoding, &limits).with_headroom(headroom);
+        let mut outbox = Outbox::new(encoding, &limits);
+        if role == Role::Server {
+            outbox = outbox.in_shared_room(carrier::HEADER);
+        }
         Self { carrier, role, limits, incoming: None, outbox, settled: role == Role::Client, close: None }
     }
 
