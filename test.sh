@@ -13,7 +13,7 @@ cd "$(dirname "$0")" || exit 1
 seeds=${SEEDS:-20000}
 fuzz_seconds=${FUZZ_SECONDS:-60}
 # All that is off by default.
-features=testing,tls,proxy,http2
+features=testing,tls,proxy,http2,postgres
 # `cargo test` runs the simulation too, with the few schedules that are its own default.
 unset SEEDS
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
@@ -52,7 +52,7 @@ lints() {
 
 # Helpers of integration tests, examples and benches may unwrap: whoever reads the panic wrote them.
 lints_of_tests() {
-    cargo clippy --quiet --all-targets --test middleboxes --features "$features" -- \
+    cargo clippy --quiet --all-targets --test middleboxes --test postgres --features "$features" -- \
         -D warnings -A unreachable_pub -A clippy::unwrap_used -A clippy::expect_used -A clippy::panic
 }
 
@@ -100,22 +100,45 @@ interleavings() {
     RUSTFLAGS="--cfg throughline_loom" CARGO_TARGET_DIR=target/loom cargo test --quiet --lib interleavings
 }
 
+# Installs those of the packages whose program (package:program) is not here.
+install() {
+    local root=() missing=()
+    for wanted in "$@"; do
+        command -v "${wanted#*:}" >/dev/null || missing+=("${wanted%:*}")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || { echo "missing, and there is neither root nor sudo: ${missing[*]}"; return 1; }
+        root=(sudo)
+    fi
+    "${root[@]}" apt-get update &&
+        "${root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" ||
+        { echo "could not be installed: ${missing[*]}"; return 1; }
+}
+
 # The real boxes of tests/middleboxes, as Debian packages them.
 boxes() {
-    local PATH=$PATH:/usr/sbin root=() missing=()
-    for box in nginx haproxy squid; do
-        command -v "$box" >/dev/null || missing+=("$box")
-    done
-    if [ "${#missing[@]}" -gt 0 ]; then
-        if [ "$(id -u)" != 0 ]; then
-            command -v sudo >/dev/null || { echo "missing, and there is neither root nor sudo: ${missing[*]}"; return 1; }
-            root=(sudo)
-        fi
-        "${root[@]}" apt-get update &&
-            "${root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" ||
-            { echo "could not be installed: ${missing[*]}"; return 1; }
-    fi
+    local PATH=$PATH:/usr/sbin
+    install nginx:nginx haproxy:haproxy squid:squid || return
     nginx -v && haproxy -v | sed -n 1p && squid -v | sed -n 1p
+}
+
+# Debian keeps the programs of a PostgreSQL server out of the path.
+path_with_postgresql() {
+    local folder path=$PATH
+    for folder in /usr/lib/postgresql/*/bin; do
+        path=$path:$folder
+    done
+    printf '%s' "$path"
+}
+
+postgresql() {
+    PATH=$(path_with_postgresql) install postgresql:initdb && PATH=$(path_with_postgresql) initdb --version
+}
+
+# Each test starts a server of its own.
+inbox_in_postgresql() {
+    cargo test --quiet --features "$features" --test postgres
 }
 
 middleboxes() {
@@ -142,6 +165,7 @@ step "lints: testing" lints --no-default-features --features testing
 step "lints: tls" lints --no-default-features --features tls
 step "lints: proxy" lints --no-default-features --features proxy
 step "lints: http2" lints --no-default-features --features client,server,http2
+step "lints: postgres" lints --no-default-features --features postgres
 step "core without a runtime" core_has_no_runtime
 step "oldest compiler" oldest_compiler
 step "documentation" docs
@@ -157,6 +181,8 @@ step "faults for 20 s" cargo run --quiet --features "$features" --example faults
 step "tests" tests
 step "middleboxes: nginx, HAProxy and Squid" boxes
 step "middleboxes: each transport behind each of them" middleboxes
+step "PostgreSQL" postgresql
+step "the inbox in PostgreSQL" inbox_in_postgresql
 step "browser client: tools" js/test.sh tools
 step "browser client: types" js/test.sh types
 step "browser client: what the service serves is built from js/" js/test.sh served

@@ -10,7 +10,7 @@ use crate::room::payload::{Begin, Join, Operation, Read, Who, escape};
 use crate::socket::{AckError, Principal, RecvError, RequestError, SendError, Socket, State, StateWatch};
 
 use super::authorize::{Action, Visitor};
-use super::inbox;
+use super::courier;
 use super::line::SocketLine;
 use super::ops::{self, Asked, Owed, Refused};
 use super::{Inner, JoinError, Room};
@@ -47,7 +47,7 @@ impl Live {
         };
         let line = SocketLine::new(socket.sender());
         hub.directory.enter(visitor.session, line.clone());
-        visitor.principal.iter().for_each(|principal| inbox::deliver(&hub, principal));
+        visitor.principal.iter().for_each(|principal| courier::deliver(&hub, principal));
         let mut watch = socket.watch();
         watch.state();
         Self {

@@ -7,6 +7,7 @@
 
 mod authorize;
 mod builder;
+mod courier;
 mod directory;
 mod inbox;
 mod line;
@@ -30,6 +31,8 @@ pub use crate::room::{Config as RoomConfig, Keep, Slow};
 pub use authorize::{Action, Authorize, Visitor};
 pub use builder::Builder;
 pub use inbox::{Inbox, InboxBounds, InboxError, MemoryInbox};
+#[cfg(feature = "postgres")]
+pub use inbox::{PostgresBuilder, PostgresInbox};
 pub use live::Live;
 pub use room::{JoinError, Member, PublishError, Room};
 
@@ -124,7 +127,7 @@ impl Hub {
         inbox.0.put(principal, body).await?;
         // A session that came while it was put may have looked already.
         if self.inner.directory.any_open(principal).is_some() {
-            inbox::deliver(&self.inner, principal);
+            courier::deliver(&self.inner, principal);
         }
         Ok(Delivery::Kept)
     }

@@ -12,7 +12,7 @@ use stage::{Rights, Stage, client, kind, next, said, until};
 use support::within;
 use throughline::client::rooms::{Event, RoomError};
 use throughline::frame::{Body, Json, TransportKind};
-use throughline::hub::{Action, Delivery, Hub, InboxBounds, Keep, MemoryInbox, RoomConfig};
+use throughline::hub::{Action, Hub, Keep, RoomConfig};
 use throughline::room::payload::{Change, Join, Notice, Who};
 use throughline::socket::RequestError;
 use throughline::{CloseCode, Principal};
@@ -306,73 +306,6 @@ async fn a_request_that_is_not_answered_fails_with_its_session_and_one_given_up_
     };
     let (answer, ()) = within(10, "fails", async { tokio::join!(waiting, ending) }).await;
     assert_eq!(answer, Err(RequestError::Lost));
-}
-
-/// What was kept, next.
-async fn kept(rooms: &mut throughline::Rooms) -> Body {
-    match within(20, "what was kept", rooms.recv()).await.unwrap() {
-        Event::Kept(body) => body,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn who_is_away_finds_what_was_kept_once_and_in_order() {
-    let bounds = InboxBounds { messages: 40, ..InboxBounds::default() };
-    let stage = Stage::new(Hub::builder().inbox(MemoryInbox::new(bounds).unwrap()).build()).await;
-    let ada = Principal::new("ada");
-    for number in 0..40_u8 {
-        assert_eq!(stage.hub.deliver(&ada, vec![b'$', number]).await.unwrap(), Delivery::Kept);
-    }
-    assert!(stage.hub.deliver(&ada, "one too many").await.is_err());
-    assert_eq!(stage.hub.deliver(&Principal::new("bob"), "for bob").await.unwrap(), Delivery::Kept);
-    let mut rooms = stage.connect("ada", TransportKind::ALL).await;
-    for number in 0..40_u8 {
-        if number == 5 {
-            stage.wire.cut();
-        }
-        assert_eq!(kept(&mut rooms).await, Body::from(vec![b'$', number]));
-    }
-    assert_eq!(stage.hub.deliver(&ada, "now").await.unwrap(), Delivery::Sent(1));
-    assert!(
-        matches!(rooms.recv().await.unwrap(), Event::Message(message) if message.body == Body::from("now"))
-    );
-    // Another session of hers finds nothing left, and what is kept for others is theirs.
-    rooms.close(CloseCode::Normal, "");
-    support_until(|| stage.hub.sessions() == 0).await;
-    assert_eq!(stage.hub.deliver(&ada, "later").await.unwrap(), Delivery::Kept);
-    let mut rooms = stage.connect("ada", TransportKind::ALL).await;
-    assert_eq!(kept(&mut rooms).await, Body::from("later"));
-    let mut bob = stage.connect("bob", TransportKind::ALL).await;
-    assert_eq!(kept(&mut bob).await, Body::from("for bob"));
-}
-
-#[tokio::test]
-async fn what_a_session_did_not_receive_before_it_ended_goes_to_the_next() {
-    let stage =
-        Stage::new(Hub::builder().inbox(MemoryInbox::new(InboxBounds::default()).unwrap()).build()).await;
-    let ada = Principal::new("ada");
-    for number in 0..3_u8 {
-        stage.hub.deliver(&ada, vec![number]).await.unwrap();
-    }
-    // It is ended while some are on their way or still wait.
-    let mut first = stage.connect("ada", [TransportKind::WebSocket]).await;
-    let before = kept(&mut first).await;
-    assert_eq!(before, Body::from(vec![0]));
-    stage.server().close(first.id(), CloseCode::Normal, "enough");
-    while let Ok(event) = within(20, "it ends", first.recv()).await {
-        assert!(matches!(event, Event::Kept(_)), "{event:?}");
-    }
-    support_until(|| stage.hub.sessions() == 0).await;
-    assert_eq!(stage.hub.deliver(&ada, vec![3]).await.unwrap(), Delivery::Kept);
-    let mut second = stage.connect("ada", TransportKind::ALL).await;
-    // What the first has received may come again only if its receipt was lost; nothing is left out.
-    let mut last = kept(&mut second).await.as_bytes()[0];
-    while last < 3 {
-        let next = kept(&mut second).await.as_bytes()[0];
-        assert_eq!(next, last + 1);
-        last = next;
-    }
 }
 
 #[tokio::test]
