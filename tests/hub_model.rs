@@ -97,6 +97,11 @@ struct World {
     guests: BTreeMap<SessionId, Guest>,
     /// Who is there: sessions, and what was last told.
     there: BTreeMap<Who, (BTreeSet<SessionId>, Option<Json>)>,
+    /// What the room counts as left out, and what members were told of it.
+    left_out: u64,
+    told_missed: u64,
+    /// Nobody went or began anew that was still to be told of something.
+    all_stayed: bool,
 }
 
 fn id(number: u64) -> SessionId {
@@ -123,7 +128,19 @@ impl World {
         let (now, epoch) = (Instant::now(), Epoch::from_bytes(seed.to_be_bytes()));
         let room = RoomState::new("r", epoch, config.clone(), now);
         let (words, guests, there) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { rng, room, config, epoch, now, words, guests, there }
+        Self {
+            rng,
+            room,
+            config,
+            epoch,
+            now,
+            words,
+            guests,
+            there,
+            left_out: 0,
+            told_missed: 0,
+            all_stayed: true,
+        }
     }
 
     fn head(&self) -> u64 {
@@ -205,7 +222,9 @@ impl World {
             begun_at: None,
             allowance: u64::from(self.config.backlog.messages) + self.head() - at,
         };
-        self.guests.insert(id, guest);
+        if self.guests.insert(id, guest).is_some_and(|earlier| earlier.lags) {
+            self.all_stayed = false;
+        }
         let (begin, effects) = self.room.join(self.now, id, who, wire, &join);
         assert_eq!((begin.at.value(), begin.recovered), (at, recovered), "{join:?}");
         self.settle(effects);
@@ -302,6 +321,7 @@ impl World {
 
     fn forget(&mut self, id: SessionId) {
         let Some(guest) = self.guests.remove(&id) else { return };
+        self.all_stayed &= !guest.lags;
         let there = self.there.get_mut(&guest.who).unwrap();
         there.0.remove(&id);
         if there.0.is_empty() {
@@ -310,6 +330,7 @@ impl World {
     }
 
     fn settle(&mut self, effects: Effects<Wire>) {
+        self.left_out += effects.left_out;
         for (id, _) in effects.ended {
             self.forget(id);
             assert!(!self.room.is_member(id));
@@ -345,6 +366,10 @@ impl World {
                 assert_eq!(guest.present, there.collect(), "who does not lag knows who is there");
             }
         }
+        let nobody_lags = self.guests.values().all(|guest| !guest.lags);
+        assert!(self.told_missed <= self.left_out, "members were told of more than was left out");
+        let untold = self.left_out - self.told_missed;
+        assert!(!(nobody_lags && self.all_stayed && untold > 0), "{untold} left out and not told");
         let there: Vec<_> = self.room.present().into_iter().map(|member| member.who).collect();
         assert_eq!(there, self.there.keys().cloned().collect::<Vec<_>>());
         assert_eq!(self.room.len(), self.guests.len());
@@ -396,6 +421,7 @@ impl World {
                 assert_eq!(missed.count + guest.missed, due(self, guest.position, to), "up to {to}");
                 let guest = self.guests.get_mut(&id).unwrap();
                 guest.missed += missed.count;
+                self.told_missed += missed.count;
                 guest.missed_to = to;
             }
             Notice::Present(list) => {

@@ -69,6 +69,8 @@ pub(super) struct Backlog {
     max_bytes: u64,
     /// What was left out behind all that waits.
     gap: Gap,
+    /// How many messages were left out, until it is taken.
+    pub(super) left_out: u64,
     /// Differences of presence were left out: the list is to be sent at the end.
     pub(super) is_stale: bool,
 }
@@ -84,6 +86,7 @@ impl Backlog {
             max_messages: u64::from(bound.messages),
             max_bytes: bound.bytes,
             gap: Gap::default(),
+            left_out: 0,
             is_stale: false,
         }
     }
@@ -132,12 +135,14 @@ impl Backlog {
 
     /// A message is left out that never waited.
     pub(super) fn leave_out_one(&mut self, at: Seq) {
+        self.left_out += 1;
         self.gap.add(Gap::one(at));
     }
 
     fn leave_out(&mut self, number: u64) {
         let Some(Waiting { mut gap, item }) = self.remove(number) else { return };
         if let Some(at) = item.at {
+            self.left_out += 1;
             gap.add(Gap::one(at));
         }
         let behind = self.waiting.range_mut(number..).next().map(|(_, waiting)| &mut waiting.gap);

@@ -26,6 +26,8 @@ pub(super) struct Member<L> {
     backlog: Option<Box<Backlog>>,
     /// Somebody drains it.
     pub(super) is_drained: bool,
+    /// What backlogs that are no more have left out, until it is taken.
+    left_out: u64,
 }
 
 /// Whether a member gets something, now or later.
@@ -45,7 +47,7 @@ pub(super) struct LineGone;
 
 impl<L: Line> Member<L> {
     pub(super) fn new(line: L, who: Who, watches: bool) -> Self {
-        Self { line, who, watches, backlog: None, is_drained: false }
+        Self { line, who, watches, backlog: None, is_drained: false, left_out: 0 }
     }
 
     /// Sends something, or keeps it.
@@ -79,8 +81,15 @@ impl<L: Line> Member<L> {
         self.backlog.as_mut().map(|backlog| backlog.is_stale = true).is_some()
     }
 
-    /// Says so if somebody has to drain it from here on.
+    /// How many messages were left out since this was asked last.
+    pub(super) fn take_left_out(&mut self) -> u64 {
+        let here = self.backlog.as_mut().map_or(0, |backlog| std::mem::take(&mut backlog.left_out));
+        std::mem::take(&mut self.left_out) + here
+    }
+
+    /// Says so if somebody has to drain it from here on, and what was left out.
     pub(super) fn note_lag(&mut self, id: SessionId, effects: &mut Effects<L>) {
+        effects.left_out += self.take_left_out();
         if self.backlog.is_some() && !self.is_drained {
             self.is_drained = true;
             effects.lagging.push((id, self.line.clone()));
@@ -118,6 +127,7 @@ impl<L: Line> Member<L> {
                     });
                 }
                 None if backlog.gap().is_none() => {
+                    self.left_out += backlog.left_out;
                     (self.backlog, self.is_drained) = (None, false);
                     return Ok(Drained::Done);
                 }

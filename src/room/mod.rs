@@ -6,6 +6,8 @@
 //! `docs/PROTOCOL.md`, "Streams of rooms", "Slow members" and "Presence".
 
 mod backlog;
+mod config;
+mod line;
 mod log;
 mod member;
 pub mod payload;
@@ -16,7 +18,7 @@ mod tests;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::frame::{Body, Epoch, Json, Seq, SessionId, Window};
+use crate::frame::{Body, Epoch, Json, Seq, SessionId};
 use crate::room::payload::{
     Begin, Change, History, Join, Notice, Page, PayloadError, Position, Refusal, Said, Who,
 };
@@ -26,90 +28,8 @@ use log::{Entry, Log};
 use member::{Admitted, Member, Plain};
 use presence::Presence;
 
-/// What becomes of a member whose backlog is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Slow {
-    /// Its session is ended with `slow_consumer`.
-    #[default]
-    End,
-    /// What has waited longest is left out; the member is told how much before the next message.
-    DropOldest,
-    /// The same, and besides, a message with a key takes the place of an older one with that key as soon as it waits.
-    Conflate,
-}
-
-/// How much of what was said is kept. Each of the three bounds holds; zero of any keeps nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
-    /// Messages.
-    pub messages: usize,
-    /// Bytes of their payloads.
-    pub bytes: usize,
-    /// How long each is kept. So long a room outlives its last member, too.
-    pub age: Duration,
-}
-
-/// How a room is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Config {
-    /// What is kept of what was said. Default: nothing.
-    pub history: Keep,
-    /// Whether members are told of each other. Default: they are, if they ask for it.
-    pub presence: bool,
-    /// What becomes of a member whose backlog is full. Default: its session is ended.
-    pub slow: Slow,
-    /// How much may wait for a member whose send buffer is full, besides what it is told again on joining.
-    /// Default: 256 messages and 1 MiB. Zero messages: a full send buffer is a full backlog.
-    pub backlog: Window,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            history: Keep::default(),
-            presence: true,
-            slow: Slow::End,
-            backlog: Window { messages: 256, bytes: 1 << 20 },
-        }
-    }
-}
-
-/// What became of a payload that was offered to a member's line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// It is sent.
-    Taken,
-    /// There is no room now.
-    Full,
-    /// The line takes others, and never this one: it is too large for the peer.
-    Refused,
-    /// The line takes nothing any more.
-    Gone,
-}
-
-/// The way to a member. It never waits.
-pub trait Line: Clone {
-    /// Sends a payload, if there is room.
-    fn offer(&self, payload: &Body) -> Offer;
-}
-
-/// What the caller has to do after a call.
-#[derive(Clone, Debug)]
-#[must_use = "a member that lags stays behind until it is drained"]
-pub struct Effects<L> {
-    /// These begin to lag: whenever their lines have room, call [`RoomState::drain`].
-    pub lagging: Vec<(SessionId, L)>,
-    /// These are too slow and no members any more: their sessions are to be ended.
-    pub ended: Vec<(SessionId, L)>,
-}
-
-impl<L> Default for Effects<L> {
-    fn default() -> Self {
-        Self { lagging: Vec::new(), ended: Vec::new() }
-    }
-}
+pub use config::{Config, Keep, Slow};
+pub use line::{Effects, Line, Offer};
 
 /// Where a member stands after its backlog was offered to its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -393,6 +313,7 @@ impl<L: Line> RoomState<L> {
         let mut effects = Effects::default();
         let Some(member) = self.members.get_mut(&id) else { return (Drained::Done, effects) };
         let drained = member.drain(&self.name, &self.presence);
+        effects.left_out += member.take_left_out();
         match drained {
             Ok(drained) => (drained, effects),
             Err(_gone) => {
@@ -456,11 +377,5 @@ impl<L: Line> RoomState<L> {
             let change = self.presence.leave(&member.who, id);
             self.announce(change, effects, &mut lost);
         }
-    }
-}
-
-impl Keep {
-    fn keeps(&self) -> bool {
-        self.messages > 0 && self.bytes > 0 && !self.age.is_zero()
     }
 }

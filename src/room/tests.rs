@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
+use crate::frame::Window;
 use crate::room::payload::Read;
 
 /// A line of so much room.
