@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use support::{Served, within};
 use throughline::frame::Body;
-use throughline::socket::{MISFIT, RequestError, TypedRequestError};
+use throughline::socket::{Conversation, MISFIT, RequestError, Typed, TypedRequestError};
 use throughline::{Client, Hub, Server, Socket};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +27,7 @@ enum Tell {
 }
 
 /// Reserves any seat but the last, and tells how many messages did not fit.
-async fn seats(socket: Socket, _hub: Hub) {
-    let mut socket = socket.typed::<Ask, Tell>();
+async fn seats<S: Conversation>(mut socket: Typed<Ask, Tell, S>) {
     while let Ok(asked) = socket.recv().await {
         let _ = match asked.value {
             Ask::Reserve { seat: u8::MAX } => {
@@ -46,8 +45,20 @@ async fn seats(socket: Socket, _hub: Hub) {
 
 #[tokio::test]
 async fn what_fits_is_a_value_at_both_ends_and_what_does_not_is_refused_without_harm() {
-    let server = Server::builder().serve(seats).unwrap();
-    let served = Served::new(&server).await;
+    let handler = |socket: Socket, _: Hub| seats(socket.typed());
+    converse(&Server::builder().serve(handler).unwrap()).await;
+}
+
+#[tokio::test]
+async fn so_it_is_where_a_hub_serves_which_counts_what_does_not_fit() {
+    let hub = Hub::new();
+    let handler = |socket: Socket, hub: Hub| seats(hub.serve(socket).typed());
+    converse(&Server::builder().hub(hub.clone()).serve(handler).unwrap()).await;
+    assert_eq!(hub.stats().misfits, 10);
+}
+
+async fn converse(server: &Server) {
+    let served = Served::new(server).await;
     let socket = within(10, "connects", Client::connect(served.url())).await.unwrap();
     let mut socket = socket.typed::<Tell, Ask>();
     let reply = within(10, "answers", socket.request::<Tell>(&Ask::Reserve { seat: 7 })).await.unwrap();

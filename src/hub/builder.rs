@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::authorize::{Authorize, Seam};
 use super::directory::Directory;
 use super::inbox::{self, Inbox};
+use super::pace::OperationRate;
+use super::stats::Counters;
 use super::table::{Shape, Table};
 use super::{Hub, Inner, RoomConfig};
 
@@ -35,11 +37,19 @@ pub struct Builder {
     inbox: Option<inbox::Seam>,
     max_rooms: usize,
     max_joined: usize,
+    rate: OperationRate,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { shape: Shape::default(), authorize: None, inbox: None, max_rooms: 100_000, max_joined: 128 }
+        Self {
+            shape: Shape::default(),
+            authorize: None,
+            inbox: None,
+            max_rooms: 100_000,
+            max_joined: 128,
+            rate: OperationRate::default(),
+        }
     }
 }
 
@@ -74,6 +84,12 @@ impl Builder {
         self
     }
 
+    /// How often one session may ask for operations. Default: 500 at once, and 100 in each second.
+    pub fn operation_rate(mut self, rate: OperationRate) -> Self {
+        self.rate = rate;
+        self
+    }
+
     /// Makes the hub.
     pub fn build(self) -> Hub {
         let inner = Inner {
@@ -82,6 +98,8 @@ impl Builder {
             authorize: self.authorize,
             inbox: self.inbox,
             max_joined: self.max_joined,
+            rate: self.rate,
+            counters: Counters::default(),
         };
         Hub { inner: Arc::new(inner) }
     }

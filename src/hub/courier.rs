@@ -133,6 +133,7 @@ impl Courier {
                 line.sender().closed().await;
                 break;
             }
+            self.lease.of().0.counters.kept_received.one();
             self.received = Some(at);
             self.forget().await?;
         }

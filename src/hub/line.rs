@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 
 use crate::frame::{Body, Close, CloseCode};
 use crate::room::{Line, Offer};
-use crate::socket::{SendError, Sender};
+use crate::socket::{SendError, Sender, State};
 
 /// A socket as rooms see it.
 #[derive(Clone, Debug)]
@@ -27,21 +27,11 @@ impl SocketLine {
         self.runtime.as_ref()
     }
 
-    /// Sends what must not be missed unknowingly: without room for it, the session ends.
-    pub(super) fn tell(&self, body: &Body) -> bool {
-        match self.offer(body) {
-            Offer::Taken => true,
-            Offer::Full => {
-                self.end();
-                false
-            }
-            Offer::Refused | Offer::Gone => false,
-        }
-    }
-
-    /// Ends the session for being too slow.
-    pub(super) fn end(&self) {
+    /// Ends the session for being too slow. False: it has ended.
+    pub(super) fn end(&self) -> bool {
+        let is_open = !matches!(self.sender.state(), State::Closed { .. });
         self.sender.abort(Close::new(CloseCode::SlowConsumer, "messages were taken too slowly"));
+        is_open
     }
 }
 

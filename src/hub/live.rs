@@ -13,6 +13,8 @@ use super::authorize::{Action, Visitor};
 use super::courier;
 use super::line::SocketLine;
 use super::ops::{self, Asked, Owed, Refused};
+use super::pace::Pace;
+use super::table::now;
 use super::{Inner, JoinError, Room};
 
 /// One end of a session whose client may ask about rooms. [`Hub::serve`](super::Hub::serve) makes it of a socket.
@@ -36,6 +38,7 @@ pub struct Live {
     pub(super) owed: VecDeque<Owed>,
     /// The rooms about which the authoriser is to be asked again.
     recheck: VecDeque<Arc<str>>,
+    pace: Pace,
 }
 
 impl Live {
@@ -61,6 +64,7 @@ impl Live {
             asked: None,
             owed: VecDeque::new(),
             recheck: VecDeque::new(),
+            pace: Pace::new(),
         }
     }
 
@@ -138,7 +142,12 @@ impl Live {
         let allowed = ops::is_allowed(&self.hub, &self.visitor, &asked.operation).await;
         // From here on nothing waits: what is done is also answered.
         let Some(asked) = self.asked.take() else { return false };
-        let answer = if allowed { self.perform(&asked) } else { Err(Refused::FORBIDDEN) };
+        let answer = if allowed {
+            self.perform(&asked)
+        } else {
+            self.hub.counters.forbidden.one();
+            Err(Refused::FORBIDDEN)
+        };
         self.owed.extend(asked.owe(answer));
         true
     }
@@ -149,6 +158,7 @@ impl Live {
         if let Some(seam) = &self.hub.authorize {
             let room = Room::new(Arc::clone(&self.hub), Arc::clone(&name));
             if room.has(self.id()) && !seam.0.allow(&self.visitor, &name, Action::Join).await {
+                self.hub.counters.forbidden.one();
                 self.depart(&room, Refused::FORBIDDEN);
             }
         }
@@ -182,14 +192,35 @@ impl Live {
         let nothing = || empty(Body::from(crate::frame::Json::null()));
         match Operation::read(body) {
             Read::App(body) => return Some(empty(body)),
-            Read::Layer(operation) => self.asked = Some(Asked { message: nothing(), operation }),
-            Read::Unknown { .. } => self.owed.extend(ops::owe(nothing(), "", Err(Refused::UNKNOWN))),
+            // Who leaves asks for less.
+            Read::Layer(operation) if matches!(operation, Operation::Leave { .. }) || self.in_time() => {
+                self.asked = Some(Asked { message: nothing(), operation });
+            }
+            Read::Layer(operation) => self.refuse(nothing(), operation.room(), Refused::TOO_OFTEN),
+            Read::Unknown { .. } | Read::Malformed { .. } if !self.in_time() => {
+                self.refuse(nothing(), "", Refused::TOO_OFTEN);
+            }
+            Read::Unknown { .. } => self.refuse(nothing(), "", Refused::UNKNOWN),
             Read::Malformed { tag, error } => {
+                self.hub.counters.malformed.one();
                 tracing::debug!(session = %self.id(), tag, %error, "a malformed operation");
-                self.owed.extend(ops::owe(nothing(), "", Err(Refused::MALFORMED)));
+                self.refuse(nothing(), "", Refused::MALFORMED);
             }
         }
         None
+    }
+
+    /// Whether another operation does not come too often. It is counted.
+    fn in_time(&mut self) -> bool {
+        let in_time = self.pace.allows(self.hub.rate, now());
+        if !in_time {
+            self.hub.counters.too_often.one();
+        }
+        in_time
+    }
+
+    fn refuse(&mut self, message: Message, room: &str, why: Refused) {
+        self.owed.extend(ops::owe(message, room, Err(why)));
     }
 
     /// Makes the session a member of a room, or begins its stream anew. The authoriser is not asked, and the client need

@@ -13,15 +13,19 @@ mod inbox;
 mod line;
 mod live;
 mod ops;
+mod pace;
 mod room;
+mod stats;
 mod table;
 #[cfg(test)]
 mod tests;
+mod typed;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::frame::{Body, SessionId};
 use crate::room::payload::{PayloadError, escape};
+use crate::room::{Line as _, Offer};
 use crate::socket::{Principal, Socket};
 
 use directory::Directory;
@@ -34,7 +38,9 @@ pub use inbox::{Inbox, InboxBounds, InboxError, MemoryInbox};
 #[cfg(feature = "postgres")]
 pub use inbox::{PostgresBuilder, PostgresInbox};
 pub use live::Live;
+pub use pace::OperationRate;
 pub use room::{JoinError, Member, PublishError, Room};
+pub use stats::Stats;
 
 /// Rooms by name, and the sessions that are served. Clones share them.
 #[derive(Clone, Debug)]
@@ -50,6 +56,8 @@ struct Inner {
     authorize: Option<authorize::Seam>,
     inbox: Option<inbox::Seam>,
     max_joined: usize,
+    rate: OperationRate,
+    counters: stats::Counters,
 }
 
 impl Default for Hub {
@@ -101,7 +109,7 @@ impl Hub {
     /// When the body cannot be wrapped as it must be, because it nests too deep.
     pub fn to_principal(&self, principal: &Principal, body: impl Into<Body>) -> Result<usize, PayloadError> {
         let body = escape(body.into())?;
-        Ok(self.inner.directory.of_principal(principal).iter().filter(|line| line.tell(&body)).count())
+        Ok(self.inner.tell(&self.inner.directory.of_principal(principal), &body))
     }
 
     /// Sends a message to all served sessions of a principal or, where it has none, keeps it for the next one
@@ -125,6 +133,7 @@ impl Hub {
             return Ok(Delivery::Sent(sent));
         };
         inbox.0.put(principal, body).await?;
+        self.inner.counters.kept.one();
         // A session that came while it was put may have looked already.
         if self.inner.directory.any_open(principal).is_some() {
             courier::deliver(&self.inner, principal);
@@ -138,7 +147,7 @@ impl Hub {
     /// See [`Hub::to_principal`].
     pub fn to_session(&self, id: SessionId, body: impl Into<Body>) -> Result<bool, PayloadError> {
         let body = escape(body.into())?;
-        Ok(self.inner.directory.by_id(id).is_some_and(|line| line.tell(&body)))
+        Ok(self.inner.tell(self.inner.directory.by_id(id).as_slice(), &body) > 0)
     }
 
     /// Sends a message to all served sessions. Returns to how many it went.
@@ -147,12 +156,40 @@ impl Hub {
     /// See [`Hub::to_principal`].
     pub fn to_all(&self, body: impl Into<Body>) -> Result<usize, PayloadError> {
         let body = escape(body.into())?;
-        Ok(self.inner.directory.all().iter().filter(|line| line.tell(&body)).count())
+        Ok(self.inner.tell(&self.inner.directory.all(), &body))
     }
 
     /// How many sessions are served.
     pub fn sessions(&self) -> usize {
         self.inner.directory.len()
+    }
+
+    /// What there is now, and what was counted. It looks into each room, one after the other.
+    pub fn stats(&self) -> Stats {
+        let (rooms, members) = self.inner.table.count();
+        let counted = self.inner.counters.read();
+        Stats { sessions: self.sessions() as u64, rooms, members, ..counted }
+    }
+}
+
+impl Inner {
+    /// Sends what must not be missed unknowingly: a session without room for it ends. Returns to how many it went.
+    fn tell(&self, lines: &[line::SocketLine], body: &Body) -> usize {
+        let offers = lines.iter().map(|line| (line, line.offer(body)));
+        let told = offers.filter(|(line, offer)| {
+            if *offer == Offer::Full {
+                self.end_slow(line);
+            }
+            *offer == Offer::Taken
+        });
+        told.count()
+    }
+
+    /// Ends a session for being too slow.
+    fn end_slow(&self, line: &line::SocketLine) {
+        if line.end() {
+            self.counters.ended_slow.one();
+        }
     }
 }
 

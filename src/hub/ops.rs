@@ -39,6 +39,8 @@ pub(super) struct Refused {
 
 impl Refused {
     pub(super) const FORBIDDEN: Self = Self { code: "forbidden", message: "this is not allowed" };
+    pub(super) const TOO_OFTEN: Self =
+        Self { code: "too_often", message: "too many operations in a short time" };
     const ASKED: Self = Self { code: "asked", message: "" };
     pub(super) const MALFORMED: Self = Self { code: "malformed", message: "this is no operation" };
     pub(super) const UNKNOWN: Self = Self { code: "unknown", message: "this operation is not known here" };

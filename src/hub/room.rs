@@ -224,7 +224,10 @@ impl Room {
             return Err(PublishError::Name);
         }
         let mut say = |room: &mut crate::room::RoomState<SocketLine>| match room.say(now(), body, saying) {
-            Ok((at, told, effects)) => (Ok((Some(at), told)), effects),
+            Ok((at, told, effects)) => {
+                self.hub.counters.said.one();
+                (Ok((Some(at), told)), effects)
+            }
             Err(error) => (Err(PublishError::from(error)), Effects::default()),
         };
         if let Some(said) = self.visit(&mut say) {

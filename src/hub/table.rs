@@ -107,6 +107,18 @@ impl Table {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
+    /// How many rooms and how many members of rooms there are.
+    pub(super) fn count(&self) -> (u64, u64) {
+        let (mut rooms, mut members) = (0, 0);
+        for shard in &self.shards {
+            // No two locks at once.
+            let places: Vec<_> = lock(shard).values().cloned().collect();
+            rooms += places.len() as u64;
+            members += places.iter().map(|place| lock(&place.inner).state.len() as u64).sum::<u64>();
+        }
+        (rooms, members)
+    }
+
     fn shard(&self, name: &str) -> MutexGuard<'_, Shard> {
         let at = usize::try_from(self.hasher.hash_one(name) % SHARDS as u64).unwrap_or_default();
         // Always there: the remainder is less than their number.
@@ -234,8 +246,9 @@ trait Settle {
 
 impl Settle for Access {
     fn settle(&self, place: &Arc<Place>, effects: Effects<SocketLine>) {
+        self.counters.left_out.add(effects.left_out);
         for (_, line) in effects.ended {
-            line.end();
+            self.end_slow(&line);
         }
         for (id, line) in effects.lagging {
             match line.runtime() {
@@ -253,7 +266,7 @@ impl Settle for Access {
                         }
                     });
                 }
-                None => line.end(),
+                None => self.end_slow(&line),
             }
         }
     }

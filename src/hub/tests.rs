@@ -114,6 +114,7 @@ async fn a_slow_member_is_ended_and_the_others_are_not_kept_waiting() {
     let _ = Pin::new(&mut slow_driver).poll(&mut cx);
     assert!(matches!(slow.state(), State::Closed { close } if close.code == CloseCode::SlowConsumer));
     assert_eq!(lobby.publish("z").await, Ok(1));
+    assert_eq!((hub.stats().ended_slow, hub.stats().said, hub.stats().members), (1, 3, 2));
 }
 
 #[tokio::test]

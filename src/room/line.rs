@@ -25,7 +25,7 @@ pub trait Line: Clone {
 #[derive(Clone, Debug)]
 #[must_use = "a member that lags stays behind until it is drained"]
 pub struct Effects<L> {
-    /// These begin to lag: whenever their lines have room, call [`RoomState::drain`].
+    /// These begin to lag: whenever their lines have room, call [`RoomState::drain`](super::RoomState::drain).
     pub lagging: Vec<(SessionId, L)>,
     /// These are too slow and no members any more: their sessions are to be ended.
     pub ended: Vec<(SessionId, L)>,

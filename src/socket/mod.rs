@@ -5,6 +5,7 @@
 //! must not know how transports are made: a supervisor of the layer above brings them.
 
 mod carriers;
+mod conversation;
 mod driver;
 mod error;
 mod history;
@@ -29,6 +30,8 @@ use crate::session::EndedBy;
 
 use shared::{Incoming, Inner};
 
+pub use conversation::Conversation;
+pub(crate) use conversation::Sealed;
 pub use error::{AckError, RecvError, RequestError, SendError};
 pub use history::{Ending, Passage, Traffic};
 pub use sender::Sender;

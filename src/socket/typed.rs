@@ -7,12 +7,12 @@ use serde::de::DeserializeOwned;
 
 use crate::frame::{Body, JsonError, Message, MessageKind, SessionId};
 
-use super::{RecvError, RequestError, SendError, Socket};
+use super::{Conversation, RecvError, RequestError, SendError, Socket};
 
 /// The code of the failure that answers a request which does not fit the type that is received.
 pub const MISFIT: &str = "misfit";
 
-/// A socket whose messages are values: those that come are of type `In`, those that go of type `Out`. An enum tagged by
+/// A socket, or another [`Conversation`], whose messages are values: those that come are of type `In`, those that go of type `Out`. An enum tagged by
 /// one of its members (`#[serde(tag = "type")]`) makes a good protocol.
 ///
 /// What does not fit `In` never ends the session and never reaches the application: a request is answered by a failure
@@ -49,8 +49,8 @@ pub const MISFIT: &str = "misfit";
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Typed<In, Out> {
-    socket: Socket,
+pub struct Typed<In, Out, S = Socket> {
+    socket: S,
     misfits: u64,
     /// A request that is still to be told that it does not fit, and why.
     refused: Option<(Message, String)>,
@@ -103,11 +103,15 @@ pub enum TypedRequestError {
 impl Socket {
     /// The socket with messages as values: those that come are of type `In`, those that go of type `Out`.
     pub fn typed<In: DeserializeOwned, Out: Serialize>(self) -> Typed<In, Out> {
-        Typed { socket: self, misfits: 0, refused: None, types: PhantomData }
+        Typed::over(self)
     }
 }
 
-impl<In: DeserializeOwned, Out: Serialize> Typed<In, Out> {
+impl<In: DeserializeOwned, Out: Serialize, S: Conversation> Typed<In, Out, S> {
+    pub(crate) fn over(socket: S) -> Self {
+        Self { socket, misfits: 0, refused: None, types: PhantomData }
+    }
+
     /// Receives the next message that fits, requests included.
     ///
     /// # Errors
@@ -135,6 +139,7 @@ impl<In: DeserializeOwned, Out: Serialize> Typed<In, Out> {
 
     fn refuse(&mut self, message: Message, misfit: &serde_json::Error) {
         self.misfits = self.misfits.saturating_add(1);
+        self.socket.count_misfit();
         let (line, column) = (misfit.line(), misfit.column());
         tracing::debug!(session = %self.id(), seq = %message.seq, line, column, "a message does not fit");
         if message.kind == MessageKind::Request {
@@ -201,13 +206,18 @@ impl<In: DeserializeOwned, Out: Serialize> Typed<In, Out> {
         self.socket.id()
     }
 
-    /// The socket below.
-    pub fn socket(&self) -> &Socket {
+    /// The handle below.
+    pub fn socket(&self) -> &S {
         &self.socket
     }
 
-    /// The socket without the types.
-    pub fn into_inner(self) -> Socket {
+    /// The same, to be changed. What is received from it is not held against the types.
+    pub fn socket_mut(&mut self) -> &mut S {
+        &mut self.socket
+    }
+
+    /// The handle without the types.
+    pub fn into_inner(self) -> S {
         self.socket
     }
 }

@@ -12,7 +12,7 @@ use stage::{Rights, Stage, client, kind, next, said, until};
 use support::within;
 use throughline::client::rooms::{Event, RoomError};
 use throughline::frame::{Body, Json, TransportKind};
-use throughline::hub::{Action, Hub, Keep, RoomConfig};
+use throughline::hub::{Action, Hub, InboxBounds, Keep, MemoryInbox, OperationRate, RoomConfig, Stats};
 use throughline::room::payload::{Change, Join, Notice, Who};
 use throughline::socket::RequestError;
 use throughline::{CloseCode, Principal};
@@ -273,6 +273,65 @@ async fn what_is_no_operation_fails_and_the_session_goes_on() {
         assert!(matches!(next(&mut rooms).await, Notice::Failed(failed) if failed.code == code), "{payload}");
     }
     assert_eq!(within(10, "answers", rooms.request("still here")).await.unwrap(), Body::from("still here"));
+}
+
+#[tokio::test]
+async fn operations_that_come_too_often_are_refused_and_leaving_is_free() {
+    let rate = OperationRate { burst: 3, per_second: 0 };
+    let stage = Stage::new(Hub::builder().operation_rate(rate).build()).await;
+    let mut rooms = stage.connect("ada", TransportKind::ALL).await;
+    let room = rooms.room("r");
+    within(10, "joins", room.join(Join::default())).await.unwrap();
+    within(10, "says", room.publish("one")).await.unwrap();
+    within(10, "says", room.publish("two")).await.unwrap();
+    assert_eq!(code(&within(10, "is refused", room.publish("three")).await.unwrap_err()), "too_often");
+    assert_eq!(code(&within(10, "is refused", room.history(None, 9)).await.unwrap_err()), "too_often");
+    within(10, "says", room.publish_unanswered("four")).await.unwrap();
+    until(&mut rooms, |event| {
+        matches!(kind(event), Some(Notice::Failed(failed)) if (&*failed.room, &*failed.code) == ("r", "too_often"))
+    })
+    .await;
+    // The application's own messages are not counted, and others have a pace of their own.
+    assert_eq!(within(10, "answers", rooms.request("x")).await.unwrap(), Body::from("x"));
+    let other = stage.connect("ada", TransportKind::ALL).await;
+    within(10, "says", other.room("r").publish("three")).await.unwrap();
+    within(10, "leaves", room.leave()).await.unwrap();
+    assert_eq!((stage.hub.stats().too_often, stage.hub.stats().said), (3, 3));
+}
+
+#[tokio::test]
+async fn the_operator_sees_what_there_is_and_what_was_refused() {
+    let rights = Rights::default();
+    let hub =
+        Hub::builder().authorize(rights.clone()).inbox(MemoryInbox::new(InboxBounds::default()).unwrap());
+    let stage = Stage::new(hub.build()).await;
+    assert_eq!(stage.hub.stats(), Stats::default());
+    stage.hub.deliver(&Principal::new("ada"), "kept").await.unwrap();
+    let mut ada = stage.connect("ada", TransportKind::ALL).await;
+    let bob = stage.connect("bob", TransportKind::ALL).await;
+    for name in ["a", "b"] {
+        within(10, "joins", ada.room(name).join(Join::default())).await.unwrap();
+    }
+    within(10, "joins", bob.room("a").join(Join::default())).await.unwrap();
+    within(10, "says", bob.room("a").publish("hi")).await.unwrap();
+    rights.refuse("bob", Action::Publish);
+    within(10, "is refused", bob.room("a").publish("hi")).await.unwrap_err();
+    within(10, "fails", bob.socket().request(Json::parse(r#"{"$":"join"}"#).unwrap())).await.unwrap_err();
+    until(&mut ada, |event| matches!(event, Event::Kept(_))).await;
+    support_until(|| stage.hub.stats().kept_received == 1).await;
+    let stats = stage.hub.stats();
+    assert_eq!((stats.sessions, stats.rooms, stats.members), (2, 2, 3));
+    assert_eq!((stats.said, stats.forbidden, stats.malformed, stats.kept), (1, 1, 1, 1));
+    assert_eq!((stats.left_out, stats.ended_slow, stats.too_often, stats.misfits), (0, 0, 0, 0));
+    // A right that is taken back at a resume counts as well.
+    rights.refuse("ada", Action::Join);
+    stage.wire.cut();
+    support_until(|| stage.hub.stats().forbidden == 3).await;
+    assert_eq!(stage.hub.stats().members, 1);
+    drop((ada, bob));
+    support_until(|| stage.hub.stats().sessions == 0).await;
+    let stats = stage.hub.stats();
+    assert_eq!((stats.rooms, stats.members, stats.said), (0, 0, 1));
 }
 
 #[tokio::test]
