@@ -5,6 +5,9 @@
 #[expect(dead_code, unreachable_pub, reason = "its main is not called")]
 #[path = "../examples/presence.rs"]
 mod presence;
+#[expect(dead_code, unreachable_pub, reason = "its main is not called")]
+#[path = "../examples/reservations.rs"]
+mod reservations;
 #[path = "support/mod.rs"]
 mod support;
 #[expect(dead_code, unreachable_pub, reason = "its main is not called")]
@@ -13,9 +16,11 @@ mod ticker;
 
 use std::collections::HashMap;
 
+use serde_json::json;
 use support::{Served, within};
 use throughline::client::rooms::Event;
-use throughline::{CloseCode, Rooms};
+use throughline::socket::{MISFIT, RequestError, Typed};
+use throughline::{Body, CloseCode, Rooms};
 
 /// Receives until the list of who is online reads so.
 async fn shows(rooms: &mut Rooms, online: &mut presence::Online, expected: &str) {
@@ -47,6 +52,67 @@ async fn presence_shows_each_person_once_from_first_to_last_session() {
     shows(&mut ada, &mut online, "ada (here), bob (thinking)").await;
     again.close(CloseCode::Normal, "");
     shows(&mut ada, &mut online, "ada (here)").await;
+}
+
+/// The code that a request fails with.
+async fn fails(
+    socket: &Typed<reservations::Tell, reservations::Ask>,
+    ask: impl serde::Serialize,
+) -> (String, String) {
+    let asked = socket.socket().request(Body::json(&ask).unwrap());
+    match within(10, "is refused", asked).await {
+        Err(RequestError::Failed { code, message, .. }) => (code, message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn seats_are_reserved_once_and_what_is_no_seat_never_reaches_the_hall() {
+    use reservations::{Ask, Change, NotDone, Party, Seat, Tell};
+    let party = |seats: &[u8]| {
+        let seats = seats.iter().map(|seat| Seat::try_from(*seat).unwrap()).collect::<Vec<_>>();
+        Party::try_from(seats).unwrap()
+    };
+    let served = Served::new(&reservations::server().unwrap()).await;
+    let url = served.url();
+    let mut watcher = reservations::watch(reservations::connect(&url, "eve").await.unwrap()).await.unwrap();
+    let ada = reservations::connect(&url, "ada").await.unwrap().typed::<Tell, Ask>();
+    let bob = reservations::connect(&url, "bob").await.unwrap().typed::<Tell, Ask>();
+    let reserve = |seats| Ask::Reserve { seats: party(seats) };
+    let reserved = within(10, "answers", ada.request::<Tell>(&reserve(&[7, 8]))).await.unwrap();
+    assert_eq!(reserved, Tell::Reserved { seats: party(&[8, 7]) });
+    let change = within(10, "a change", reservations::change(&mut watcher)).await.unwrap();
+    assert_eq!(change, Change::Taken { seats: party(&[7, 8]) });
+    // All or none.
+    assert_eq!(fails(&bob, reserve(&[8, 9])).await.0, NotDone::Taken.code());
+    let release = Ask::Release { seats: party(&[7]) };
+    assert_eq!(fails(&bob, release.clone()).await.0, NotDone::NotYours.code());
+    within(10, "answers", ada.request::<Tell>(&release)).await.unwrap();
+    within(10, "answers", bob.request::<Tell>(&reserve(&[7]))).await.unwrap();
+    let Tell::Free { seats } = within(10, "answers", ada.request::<Tell>(&Ask::Free)).await.unwrap() else {
+        panic!("what is free")
+    };
+    assert_eq!(seats.len(), usize::from(reservations::SEATS) - 2);
+    // What does not fit says why.
+    for (seats, why) in [
+        (json!([0]), "there is no seat 0"),
+        (json!([51]), "there is no seat 51"),
+        (json!([3, 3]), "a seat is named twice"),
+        (json!([]), "one may ask for 1 to 4 seats"),
+        (json!([1, 2, 3, 4, 5]), "one may ask for 1 to 4 seats"),
+        (json!("all"), "invalid type"),
+    ] {
+        let (code, message) = fails(&bob, json!({ "type": "reserve", "seats": seats })).await;
+        assert_eq!(code, MISFIT);
+        assert!(message.contains(why), "{message}");
+    }
+    assert_eq!(fails(&bob, json!({ "type": "reserve", "seats": [1], "price": 0 })).await.0, MISFIT);
+    assert_eq!(fails(&bob, json!({ "type": "burn" })).await.0, MISFIT);
+    let changes = [Change::Freed { seats: party(&[7]) }, Change::Taken { seats: party(&[7]) }];
+    for expected in changes {
+        let change = within(10, "a change", reservations::change(&mut watcher)).await.unwrap();
+        assert_eq!(change, expected);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,10 @@
 
 mod contract;
 mod journey;
+#[expect(dead_code, unreachable_pub, reason = "its main is not called")]
+#[path = "../../examples/notifications.rs"]
+mod notifications;
+mod scene;
 #[expect(dead_code, reason = "the tests of rooms use all of it")]
 #[path = "../rooms/stage.rs"]
 mod stage;
@@ -46,6 +50,11 @@ async fn what_it_keeps_is_received_once_and_in_order() {
 #[tokio::test]
 async fn what_a_session_did_not_receive_before_it_ended_goes_to_the_next() {
     journey::from_session_to_session(Memory.inbox(journey::BOUNDS).await).await;
+}
+
+#[tokio::test]
+async fn notifications_wait_in_memory_for_who_is_away() {
+    scene::notifications_wait_for_who_is_away(notifications::hub(None).await.unwrap()).await;
 }
 
 /// One that cannot be reached for a while, each time it is asked.

@@ -9,6 +9,11 @@
 mod contract;
 #[path = "../inbox/journey.rs"]
 mod journey;
+#[expect(dead_code, unreachable_pub, reason = "its main is not called")]
+#[path = "../../examples/notifications.rs"]
+mod notifications;
+#[path = "../inbox/scene.rs"]
+mod scene;
 mod server;
 #[expect(dead_code, reason = "the tests of rooms use all of it")]
 #[path = "../rooms/stage.rs"]
@@ -22,10 +27,10 @@ use std::time::Duration;
 use contract::Kind;
 use server::{Server, client};
 use stage::Stage;
-use support::within;
+use support::{Served, within};
 use throughline::frame::{Body, TransportKind};
 use throughline::hub::{Delivery, Hub, Inbox, InboxBounds, InboxError, PostgresInbox};
-use throughline::{CloseCode, Principal};
+use throughline::{CloseCode, Principal, Rooms};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -70,6 +75,29 @@ async fn what_it_keeps_is_received_once_and_in_order_in_the_next_sessions() {
     journey::once_and_in_order(inbox(&server.database().await, journey::BOUNDS).await).await;
     journey::from_session_to_session(inbox(&server.database().await, journey::BOUNDS).await).await;
     journey::few_by_hand(inbox(&server.database().await, journey::BOUNDS).await).await;
+}
+
+#[tokio::test]
+async fn notifications_wait_in_postgresql_for_who_is_away_though_the_server_is_another_one() {
+    let server = Server::start();
+    let url = server.database().await;
+    let before = notifications::hub(Some(&url)).await.unwrap();
+    for text in ["one", "two"] {
+        let body = Body::json(&notifications::Notification { from: "eve".into(), text: text.into() });
+        assert_eq!(before.deliver(&Principal::new("bob"), body.unwrap()).await.unwrap(), Delivery::Kept);
+    }
+    drop(before);
+    let hub = notifications::hub(Some(&url)).await.unwrap();
+    let served = Served::new(&notifications::server(hub.clone()).unwrap()).await;
+    let mut bob = Rooms::over(notifications::connect(&served.url(), "bob").await.unwrap());
+    for text in ["one", "two"] {
+        let told = within(40, text, notifications::next(&mut bob)).await.unwrap();
+        assert_eq!((told.from.as_str(), told.text.as_str()), ("eve", text));
+    }
+    bob.close(CloseCode::Normal, "");
+    journey::nobody_is_served(&hub).await;
+    drop((served, hub));
+    scene::notifications_wait_for_who_is_away(notifications::hub(Some(&url)).await.unwrap()).await;
 }
 
 #[tokio::test]
