@@ -1,8 +1,8 @@
 /**
- * Builds the package into `dist`, and the client that the Rust service serves into `../src/server/client.js`.
+ * Builds the package into `dist`, and what of it the Rust service serves into `../src/server`.
  *
  *   node build.mjs            builds
- *   node build.mjs --check    builds, and fails if what the service serves was not made from these sources
+ *   node build.mjs --check    fails if what the service serves was not made from these sources
  *   node build.mjs --size     says what users download, and fails beyond the limits
  *   node build.mjs --names 100    looks for so many seconds for short names that compress better; writes `names.json`
  */
@@ -15,7 +15,7 @@ import { build } from "esbuild";
 import { minify } from "terser";
 
 process.chdir(dirname(fileURLToPath(import.meta.url)));
-const SERVED = "../src/server/client.js";
+const SERVED = { index: "../src/server/client.js", rooms: "../src/server/rooms.js" };
 const mode = process.argv[2];
 
 /**
@@ -81,6 +81,8 @@ const cases = [
     8.28,
   ],
 ];
+/** What stands beside the client, by itself. */
+const aside = [["rooms", 'export * from "./rooms.ts"', 3.3]];
 
 /**
  * Which of our properties has which short name changes what gzip finds. Swaps names as long as that helps, and at first,
@@ -139,7 +141,7 @@ if (mode === "--names") {
 
 if (mode === "--size") {
   let beyond = false;
-  for (const [name, contents, limit] of cases) {
+  for (const [name, contents, limit] of [...cases, ...aside]) {
     const text = await used(contents);
     const size = gzipped(text);
     beyond ||= size > limit * KIB;
@@ -149,24 +151,26 @@ if (mode === "--size") {
 }
 
 const index = { entryPoints: ["src/index.ts"] };
-const served = await bundle(index);
+const served = { index: await bundle(index), rooms: await bundle({ entryPoints: ["src/rooms.ts"] }) };
 if (mode === "--check") {
-  if (readFileSync(SERVED, "utf8") !== served) {
-    console.error("src/server/client.js was not made from js/src: run `npm run build` in js/ and commit it");
-    process.exit(1);
+  for (const [name, file] of Object.entries(SERVED)) {
+    if (readFileSync(file, "utf8") !== served[name]) {
+      console.error(`${file} was not made from js/src: run \`npm run build\` in js/ and commit it`);
+      process.exit(1);
+    }
+    console.log(`${file} is made from js/src`);
   }
-  console.log("src/server/client.js is made from js/src");
   process.exit(0);
 }
 
 rmSync("dist", { recursive: true, force: true });
-writeFileSync(SERVED, served);
+for (const [name, file] of Object.entries(SERVED)) writeFileSync(file, served[name]);
 mkdirSync("dist");
 const react = { entryPoints: ["src/react.ts"], external: ["react"] };
-writeFileSync("dist/throughline.js", served);
+writeFileSync("dist/throughline.js", served.index);
 writeFileSync("dist/throughline.cjs", await bundle(index, "cjs"));
 writeFileSync("dist/throughline.iife.js", await bundle(index, "iife", { globalName: "throughline" }));
-for (const name of ["durable", "shared"]) {
+for (const name of ["durable", "rooms", "shared"]) {
   const entry = { entryPoints: [`src/${name}.ts`] };
   writeFileSync(`dist/${name}.js`, await bundle(entry, "esm", { plugins: [beside("./throughline.js")] }));
   writeFileSync(`dist/${name}.cjs`, await bundle(entry, "cjs", { plugins: [beside("./throughline.cjs")] }));

@@ -15,6 +15,8 @@
  */
 
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import type { Member } from "./rooms/payload.js";
+import type { JoinOptions, Room, RoomMessage } from "./rooms/room.js";
 import type { Socket, State } from "./socket/api.js";
 
 /** Whether something carries the session now; renders again at each change. */
@@ -81,4 +83,64 @@ export const useRequest = <In, Out, Answer = In>(
     [socket],
   );
   return [ask, asked];
+};
+
+/** How many components have a room joined. */
+const users = new WeakMap<object, number>();
+
+/** What a component knows of a room. */
+export interface InRoom<In, Meta> {
+  /** What was said since the component was mounted, oldest first, `last` of before included; the latest 1,000 at most. */
+  readonly messages: readonly RoomMessage<In>[];
+  /** Who is there, if `presence` was asked for. */
+  readonly members: readonly Member<Meta>[];
+  /** How many messages are known not to have come; undefined where nobody knows. */
+  readonly missed: number | undefined;
+  /** Why it could not be joined, or that one was taken out of it. */
+  readonly error: unknown;
+}
+
+/**
+ * A room, joined as long as components use it: the first that is mounted decides how, and the last that goes leaves. Other
+ * options take effect when it is joined the next time.
+ */
+export const useRoom = <In, Out, Meta>(room: Room<In, Out, Meta>, options: JoinOptions<Meta> = {}): InRoom<In, Meta> => {
+  const nothing: InRoom<In, Meta> = { messages: NONE, members: NONE, missed: 0, error: undefined };
+  const [store] = useState(() => ({ of: room, now: nothing, options }));
+  store.options = options;
+  if (store.of !== room) {
+    store.of = room;
+    store.now = nothing;
+  }
+  const subscribe = useCallback(
+    (changed: () => void) => {
+      const show = (more: Partial<InRoom<In, Meta>>) => {
+        store.now = { ...store.now, ...more };
+        changed();
+      };
+      const stops = [
+        room.on("message", (message) => show({ messages: [...store.now.messages, message].slice(-1000) })),
+        room.on("presence", ({ members }) => show({ members })),
+        room.on("missed", ({ count }) => show({ missed: count === undefined ? count : store.now.missed === undefined ? undefined : store.now.missed + count })),
+        room.on("left", (left) => left.code === "asked" || show({ error: left })),
+      ];
+      const count = users.get(room) ?? 0;
+      users.set(room, count + 1);
+      show({ members: room.members });
+      if (!count) room.join(store.options).then(undefined, (error: unknown) => show({ error }));
+      return () => {
+        for (const stop of stops) stop();
+        const others = users.get(room)! - 1;
+        users.set(room, others);
+        // With a session that has ended it has been left too.
+        if (!others) room.leave().catch(() => undefined);
+      };
+    },
+    [room, store],
+  );
+  return useSyncExternalStore(
+    subscribe,
+    () => store.now,
+    () => nothing,
+  );
 };

@@ -1,5 +1,6 @@
 /** The public API as its users see it: this file only has to compile, and the marked lines must not. */
 
+import { type Room, rooms } from "../src/rooms.js";
 import { share } from "../src/shared.js";
 import { binary, connect, connectWith, page, type Socket, sse, type State, ThroughlineError, websocket } from "../src/index.js";
 
@@ -50,4 +51,21 @@ export const use = async (): Promise<void> => {
   // @ts-expect-error The session is not this tab's to close.
   tabs.close();
   tabs.leave();
+  const live = rooms(connect<Said, Say>("/live"));
+  live.send({ text: "still the application's" });
+  live.on("kept", ({ body }) => body.from.trim());
+  const lobby: Room<Said, Say, { color: string }> = live.room("lobby");
+  await lobby.join({ last: 10, presence: true, meta: { color: "red" } });
+  // @ts-expect-error It is not what one tells of oneself here.
+  await lobby.update("red");
+  // @ts-expect-error It is not what is said here.
+  await lobby.publish({ from: "me" });
+  const position = await lobby.publish({ text: "hi" }, { key: "k" });
+  position?.offset.toFixed();
+  lobby.on("missed", ({ count }) => {
+    // @ts-expect-error Nobody may know.
+    count.toFixed();
+  });
+  for (const { meta } of lobby.members) meta?.color.trim();
+  for await (const { body, by } of lobby) if (by && "principal" in by) by.principal.concat(body.from);
 };

@@ -5,13 +5,14 @@ import { afterEach, beforeEach, test } from "node:test";
 import { JSDOM } from "jsdom";
 import type { ReactNode } from "react";
 import type { Socket, State } from "../src/index.js";
+import type { Room } from "../src/rooms.js";
 
 const dom = new JSDOM("<!doctype html><div id=root></div>");
 Object.assign(globalThis, { window: dom.window, document: dom.window.document, navigator: dom.window.navigator, IS_REACT_ACT_ENVIRONMENT: true });
 const { act, StrictMode } = await import("react");
 const { createRoot } = await import("react-dom/client");
 const { renderToString } = await import("react-dom/server");
-const { useConnection, useMessages, useRequest } = await import("../src/react.js");
+const { useConnection, useMessages, useRequest, useRoom } = await import("../src/react.js");
 
 /** A socket that does what it is told, and counts who listens. */
 const fake = () => {
@@ -118,4 +119,64 @@ test("on a server they render what there is", () => {
     </p>
   );
   assert.match(renderToString(<Shows />), /connecting.*0/);
+});
+
+/** A room that does what it is told. */
+const fakeRoom = () => {
+  const listeners: Record<string, Set<(event: never) => void>> = { message: new Set(), presence: new Set(), missed: new Set(), left: new Set() };
+  const acts: unknown[] = [];
+  let refuse: (error: unknown) => void = () => undefined;
+  const room = {
+    members: [],
+    join: (options: object) => (acts.push(options), new Promise((_, reject) => (refuse = reject))),
+    leave: async () => void acts.push("leave"),
+    on(name: string, listener: (event: never) => void) {
+      listeners[name]!.add(listener);
+      return () => void listeners[name]!.delete(listener);
+    },
+  };
+  return {
+    room: room as unknown as Room<string>,
+    acts,
+    refuse: (error: unknown) => refuse(error),
+    tell: (name: string, event: unknown) => listeners[name]!.forEach((listener) => listener(event as never)),
+    listening: () => Object.values(listeners).map(({ size }) => size),
+  };
+};
+
+test("a room is joined while components use it, and they show what it tells", async () => {
+  const { room, acts, tell, listening } = fakeRoom();
+  const Shows = () => {
+    const { messages, members, missed } = useRoom(room, { presence: true });
+    return <p>{`${messages.map(({ body }) => body).join(" ")} (${missed}) ${members.length} here. `}</p>;
+  };
+  await render([<Shows key="a" />, <Shows key="b" />]);
+  // StrictMode has tried it out.
+  assert.deepEqual(acts.splice(0), [{ presence: true }, "leave", { presence: true }]);
+  await act(async () => {
+    tell("message", { body: "a" });
+    tell("missed", { count: 2 });
+    tell("message", { body: "b" });
+    tell("presence", { members: [1, 2] });
+  });
+  assert.equal(shown(), "a b (2) 2 here. a b (2) 2 here. ");
+  await act(async () => tell("missed", { count: undefined }));
+  assert.equal(shown(), "a b (undefined) 2 here. a b (undefined) 2 here. ");
+  await render([<Shows key="a" />]);
+  assert.deepEqual(acts, []);
+  await render(null);
+  assert.deepEqual(acts, ["leave"]);
+  assert.deepEqual(listening(), [0, 0, 0, 0]);
+});
+
+test("a room that refuses says why", async () => {
+  const { room, refuse, tell } = fakeRoom();
+  const Shows = () => <p>{String((useRoom(room).error as { code?: string } | undefined)?.code)}</p>;
+  await render(<Shows />);
+  assert.equal(shown(), "undefined");
+  await act(async () => refuse({ code: "forbidden" }));
+  assert.equal(shown(), "forbidden");
+  await act(async () => tell("left", { code: "no_room" }));
+  assert.equal(shown(), "no_room");
+  assert.match(renderToString(<Shows />), /undefined/);
 });

@@ -232,7 +232,7 @@ impl Builder {
     }
 
     /// Serves the client for browsers at `GET` with `?client.js`, so that a page can `import { connect } from
-    /// "/live?client.js"`. Default: on.
+    /// "/live?client.js"`, and its rooms with `?rooms.js`. Default: on.
     pub fn browser_client(mut self, on: bool) -> Self {
         self.browser_client = on;
         self

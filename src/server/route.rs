@@ -10,7 +10,7 @@ use http::{Method, Uri};
 use crate::frame::Encoding;
 use crate::transport::media;
 
-use super::browser;
+use super::browser::Script;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub(super) enum Route {
     Stripped,
     /// `GET` for an event stream.
     Events,
-    /// `GET` of the client for browsers.
-    Script,
+    /// `GET` of the client for browsers, or of what belongs to it.
+    Script(Script),
     /// Any other `GET`.
     Discovery,
     /// `POST`.
@@ -41,8 +41,7 @@ pub(super) fn route(method: &Method, uri: &Uri, headers: &HeaderMap) -> Route {
     match *method {
         Method::POST => Route::Exchange,
         Method::OPTIONS => Route::Preflight,
-        Method::HEAD if asks_for_script(uri) => Route::Script,
-        Method::HEAD => Route::Discovery,
+        Method::HEAD => script(uri).map_or(Route::Discovery, Route::Script),
         Method::GET => route_get(uri, headers),
         _ => Route::NotAllowed,
     }
@@ -68,16 +67,18 @@ fn route_get(uri: &Uri, headers: &HeaderMap) -> Route {
         (true, Some(_)) if parameters(uri).any(|(name, _)| name == "plain") => Route::PlainWebSocket,
         (true, Some(_)) => Route::WebSocket,
         (false, Some(_)) => Route::Stripped,
-        (_, None) if asks_for_script(uri) => Route::Script,
-        (_, None) if accepts(headers).any(|media| media.eq_ignore_ascii_case(media::EVENT_STREAM)) => {
-            Route::Events
-        }
-        (_, None) => Route::Discovery,
+        (_, None) => match script(uri) {
+            Some(script) => Route::Script(script),
+            None if accepts(headers).any(|media| media.eq_ignore_ascii_case(media::EVENT_STREAM)) => {
+                Route::Events
+            }
+            None => Route::Discovery,
+        },
     }
 }
 
-fn asks_for_script(uri: &Uri) -> bool {
-    parameters(uri).any(|(name, _)| name == browser::NAME)
+fn script(uri: &Uri) -> Option<Script> {
+    parameters(uri).find_map(|(name, _)| Script::asked_by(name))
 }
 
 /// Whether a list of words in a header names one.
@@ -182,9 +183,10 @@ mod tests {
             (Method::GET, "", "accept: */*", Route::Discovery),
             (Method::GET, "", "", Route::Discovery),
             (Method::HEAD, "", "", Route::Discovery),
-            (Method::GET, "client.js", "accept: */*", Route::Script),
-            (Method::GET, "a=b&client.js=", "", Route::Script),
-            (Method::HEAD, "client.js", "", Route::Script),
+            (Method::GET, "client.js", "accept: */*", Route::Script(Script::Client)),
+            (Method::GET, "a=b&client.js=", "", Route::Script(Script::Client)),
+            (Method::GET, "rooms.js", "accept: text/event-stream", Route::Script(Script::Rooms)),
+            (Method::HEAD, "client.js", "", Route::Script(Script::Client)),
             (Method::GET, "client", "", Route::Discovery),
             (Method::POST, "client.js", "", Route::Exchange),
             (Method::POST, "", &version, Route::Exchange),

@@ -125,10 +125,10 @@ impl Service {
             Route::OtherWebSocket => Next::Answer(websocket::other_version()),
             Route::Stripped => Next::Answer(websocket::stripped()),
             Route::Events => Next::Events(Wish::of(&parts.headers), self.visitor(parts, from)?),
-            Route::Script if self.server.settings.browser_client => {
-                Next::Answer(browser::script(&parts.headers))
+            Route::Script(script) if self.server.settings.browser_client => {
+                Next::Answer(browser::answer(script, &parts.headers))
             }
-            Route::Discovery | Route::Script => Next::Answer(exchange::discovery(&self.server)),
+            Route::Discovery | Route::Script(_) => Next::Answer(exchange::discovery(&self.server)),
             Route::Exchange => Next::Exchange(Bodies::of(&parts.headers), self.visitor(parts, from)?),
             Route::Preflight => Next::Answer(answer::preflight(from)),
             Route::NotAllowed => Next::Answer(answer::not_allowed()),

@@ -41,13 +41,18 @@ async fn the_client_for_browsers_is_served_and_kept_by_them() {
     assert_eq!((shared.status, allowed), (200, Some("https://app.example")));
     let refused = host.ask(get("Origin: https://evil.example\r\n")).await;
     assert_eq!(refused.close(), (403, "forbidden".into()));
+    let rooms = host.ask(get("").replace("client.js", "rooms.js")).await;
+    assert_eq!((rooms.status, rooms.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
+    assert!(rooms.text().contains("presence") && rooms.header("etag") != Some(&*tag));
 }
 
 #[tokio::test]
 async fn the_client_for_browsers_can_be_turned_off() {
     let host = Host::echo(Server::builder().browser_client(false)).await;
-    let answer = host.ask("GET /live?client.js HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    for script in ["client.js", "rooms.js"] {
+        let answer = host.ask(format!("GET /live?{script} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    }
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ struct Tagged<'a, T> {
 #[derive(Serialize)]
 struct Nothing {}
 
-/// Whether a reader would take this body for the layer's.
+/// Whether this body is the layer's.
 fn is_marked(body: &Body) -> bool {
     match body {
         Body::Json(json) => json.as_bytes().starts_with(JSON_MARK),
@@ -63,12 +63,19 @@ fn is_marked(body: &Body) -> bool {
     }
 }
 
-/// A body of the application as it must be sent: wrapped if a reader would take it for the layer's, as it is otherwise.
+/// Whether a reader might take this body for the layer's: one that sees values and no text tells by the first member.
+fn looks_marked(body: &Body) -> bool {
+    let Body::Json(json) = body else { return is_marked(body) };
+    let inside = json.as_bytes().trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    inside.is_some_and(|member| member.starts_with(br#""$""#) || member.starts_with(br#""\u0024""#))
+}
+
+/// A body of the application as it must be sent: wrapped if a reader might take it for the layer's, as it is otherwise.
 ///
 /// # Errors
 /// When it nests so deep that it cannot be wrapped.
 pub fn escape(body: Body) -> Result<Body, PayloadError> {
-    if is_marked(&body) { write(APP, &Nothing {}, Some(&body)) } else { Ok(body) }
+    if looks_marked(&body) { write(APP, &Nothing {}, Some(&body)) } else { Ok(body) }
 }
 
 /// Writes a payload. Its body decides whether it is JSON or binary.
