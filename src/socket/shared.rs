@@ -156,8 +156,11 @@ impl Wakers {
         std::mem::take(self)
     }
 
+    #[inline]
     pub(super) fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+        if !self.0.is_empty() {
+            self.0.into_iter().for_each(Waker::wake);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! It implements the writing side of `docs/PROTOCOL.md`, "Plain SSE". What it writes can be resumed by the
 //! header `Last-Event-ID`, which a browser sends by itself.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -23,10 +23,8 @@ use crate::frame::{Body, Frame, Seq};
 /// telling the page, so that even a stream cut before its first message is resumed; on a stream that begins anew
 /// because the old place is lost, an `event: lost` with empty data goes with it.
 pub struct PlainEvents {
-    /// The token and a full stop; behind it the number of the latest event.
-    id: String,
-    /// The bytes of `id` that stay the same.
-    token: usize,
+    /// The token and a full stop, before the number of each event.
+    token: Box<str>,
     /// What stands before all else, until it was written.
     prelude: Option<Prelude>,
     writer: Writer,
@@ -45,9 +43,11 @@ impl PlainEvents {
     /// The token is a secret.
     pub fn new(token: impl Into<String>, from: Seq) -> Self {
         let prelude = Some(Prelude { from, lost: false });
-        let mut id = token.into();
-        id.push('.');
-        Self { token: id.len(), id, prelude, writer: Writer::new(), ping: None }
+        let mut token = token.into();
+        // What an id cannot bear.
+        token.retain(|c| !matches!(c, '\0' | '\r' | '\n'));
+        token.push('.');
+        Self { token: token.into(), prelude, writer: Writer::new(), ping: None }
     }
 
     /// The same, telling the client that what it wanted to go on from is lost.
@@ -60,14 +60,14 @@ impl PlainEvents {
     pub(super) fn push(&mut self, frame: &Frame) {
         if let Some(prelude) = self.prelude.take() {
             let (name, data) = if prelude.lost { (Some("lost"), Some("")) } else { (None, None) };
-            self.event(prelude.from, name, data);
+            self.writer.event(Some(&format!("{}{}", self.token, prelude.from)), name, data);
         }
         match frame {
             Frame::Message(message) => match &message.body {
-                Body::Json(json) => self.event(message.seq, None, Some(json.as_str())),
+                Body::Json(json) => self.writer.numbered(&self.token, message.seq.value(), json.as_str()),
                 Body::Binary(bytes) => {
                     let text = data_encoding::BASE64.encode(bytes);
-                    self.event(message.seq, None, Some(&text));
+                    self.writer.numbered(&self.token, message.seq.value(), &text);
                 }
             },
             Frame::Ping(number) => {
@@ -77,13 +77,6 @@ impl PlainEvents {
             Frame::Close(close) => self.writer.event(None, Some("close"), Some(&close.to_string())),
             _ => {}
         }
-    }
-
-    fn event(&mut self, seq: Seq, name: Option<&str>, data: Option<&str>) {
-        self.id.truncate(self.token);
-        // Writing to memory does not fail.
-        let _infallible = write!(self.id, "{seq}");
-        self.writer.event(Some(&self.id), name, data);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -82,6 +82,24 @@ impl Writer {
         self.buffer.extend_from_slice(b"\n");
     }
 
+    /// Adds an event whose id is a number behind what stays the same: no NUL, CR or LF may be in that.
+    #[cfg(feature = "socket")]
+    pub(crate) fn numbered(&mut self, before: &str, number: u64, data: &str) {
+        if memchr::memchr2(b'\n', b'\r', data.as_bytes()).is_some() {
+            return self.event(Some(&format!("{before}{number}")), None, Some(data));
+        }
+        self.end_event();
+        /// What stands around the three, and the most digits.
+        const AROUND: usize = b"id: \ndata: \n\n".len() + 20;
+        self.buffer.reserve(before.len().saturating_add(data.len()).saturating_add(AROUND));
+        self.buffer.extend_from_slice(b"id: ");
+        self.buffer.extend_from_slice(before.as_bytes());
+        push_digits(number, &mut self.buffer);
+        self.buffer.extend_from_slice(b"\ndata: ");
+        self.buffer.extend_from_slice(data.as_bytes());
+        self.buffer.extend_from_slice(b"\n\n");
+    }
+
     /// Adds a comment, which every client passes over.
     pub fn comment(&mut self, text: &str) {
         self.end_event();
