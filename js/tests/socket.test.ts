@@ -462,6 +462,37 @@ test("a box that asks to wait is waited for", async () => {
   assert.ok("retryAt" in socket.state && socket.state.retryAt! >= Date.now() + 20_000);
 });
 
+test("where a box takes small bodies only, less goes at once, and everything arrives", async () => {
+  const { socket } = await open({ transports: ["long-polling"] });
+  host.largest = 1000;
+  const bodies = Array.from({ length: 100 }, (_, at) => `${at} ${"x".repeat(200)}`);
+  for (const body of bodies) socket.send(body);
+  await pass(10_000);
+  assert.deepEqual(host.heard, bodies);
+  assert.equal(socket.state.status, "connected");
+  assert.equal(host.hellos.length, 1, "no transport was given up for it");
+});
+
+test("a message that no box lets through goes another way, if there is one", async () => {
+  const { socket } = await open({ transports: ["long-polling", "websocket"] });
+  assert.equal(socket.state.status === "connected" && socket.state.transport, "long-polling");
+  host.largest = 1000;
+  for (const body of ["small", "x".repeat(2000), "behind"]) socket.send(body);
+  await pass(30_000);
+  assert.deepEqual(host.heard, ["small", "x".repeat(2000), "behind"]);
+});
+
+test("a message that cannot pass at all ends the session with too_large, and is reported", async () => {
+  const { socket, told } = await open({ transports: ["long-polling"] });
+  host.largest = 1000;
+  socket.send("small");
+  socket.send("x".repeat(2000));
+  await pass(120_000);
+  assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "too_large"]);
+  assert.deepEqual(host.heard, ["small"]);
+  assert.equal(told.filter((text) => text.startsWith("lost")).length, 1);
+});
+
 test("what is not of the protocol ends the transport, not the session", async () => {
   const { socket, told } = await open();
   host.sockets[0]!.onmessage!({ data: "<html>" });

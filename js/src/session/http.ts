@@ -31,18 +31,19 @@ export interface Inner {
 
 export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, answerTime_, detach_, doubt_, request_ }: Inner) => ({
   /** Notes that the push in flight has ended. What the server did not take is sent again: at once if it took something,
-   * otherwise after a pause that grows. */
-  pushEnded_(bound: Binding, answered: boolean) {
+   * otherwise after a pause that grows, but where a box refused it for its size. */
+  pushEnded_(bound: Binding, answered: boolean, refused?: boolean) {
     const repeats = carries_(bound) && outbox_.isAdvanced_();
     const acked = outbox_.acked_();
     if (!has_(bound)) return;
+    if (refused) bound.fruitless_ = 0;
     if (answered) bound.unanswered_ = 0;
     else {
       // What else the push may have brought is said again; for `attach` the time is out.
       bound.closingSaid_ = bound.closeSaid_ = false;
       bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;
       bound.pongDue_ ??= bound.pongSaid_;
-      if (++bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach_(bound, "uplink lost");
+      if (!refused && ++bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach_(bound, "uplink lost");
     }
     if (acked > bound.pushAcked_ || !repeats) {
       bound.fruitless_ = 0;

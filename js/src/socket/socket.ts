@@ -25,6 +25,8 @@ const HEAD_START = 250;
 const SHORT_LIFE = 5_000;
 /** More in one batch gains nothing. */
 const BATCH = 64 << 10;
+/** How often in a row a message that goes alone may be refused for its size. */
+const REFUSALS = 6;
 /** A timer that is so late was held back, or the device slept. */
 const LATE = 2_000;
 
@@ -103,6 +105,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   let attempts = 0;
   /** After `auth_expired` the next dial bears a fresh token, once. */
   let fresh: "usual" | "wanted" | "tried" = "usual";
+  /** How much goes in one batch; how many messages were refused alone, and up to which all were acknowledged then. */
+  let room = BATCH;
+  let refusals = 0;
+  let refusedAt = 0;
   let away = false;
   let pumping = false;
   let over = false;
@@ -316,6 +322,13 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         wake();
       },
       frame_: (frame, push) => tell((session, mine) => session.frame_(mine, push, frame)),
+      refused_(size, alone) {
+        room = Math.min(room, size) / 2;
+        if (refusedAt !== session.acked_()) refusals = 0;
+        refusedAt = session.acked_();
+        // Nothing behind it could pass either.
+        if (alone && ++refusals >= REFUSALS) giveUp(makeClose("too_large"));
+      },
       rules_: (use) => tell((session, mine) => use(session.http_!, mine)),
       ended_(error, retryAfter) {
         if (!mine) return fail(error, retryAfter);
@@ -519,7 +532,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     const poll = session.http_?.poll_(bound);
     if (poll) carrier_.poll_!(codec.encode_(poll));
     // The largest message must still fit behind what a batch holds, in base64, whatever its characters.
-    const brim = Math.min(BATCH, (session.maxBatch_() - session.maxMessage_() * 1.34 - 1024) / 3);
+    const brim = Math.min(room, (session.maxBatch_() - session.maxMessage_() * 1.34 - 1024) / 3);
     while (carrier_.ready_()) {
       const frames: Packed[] = [];
       let size = 0;

@@ -67,7 +67,7 @@ const overHttp = (kind_: TransportKind): Transport => ({
       return ok;
     };
     /** Sends a request; what its answer brings is taken while it is open. A push may take so long, and always has an end. */
-    const ask = (body: Packed, accept: string, done: (ok: boolean) => void, within?: number) => {
+    const ask = (body: Packed, accept: string, done: (ok: boolean, cause?: unknown) => void, within?: number) => {
       const control = new AbortController();
       const { signal } = control;
       open.add(control);
@@ -86,7 +86,7 @@ const overHttp = (kind_: TransportKind): Transport => ({
         .then(
           (ok) => done(within ? true : ok),
           (cause: unknown) => {
-            if (within) done(false);
+            if (within) done(false, cause);
             // What was given up on purpose has nothing to say.
             else if (!signal.aborted) fail(cause);
           },
@@ -106,9 +106,15 @@ const overHttp = (kind_: TransportKind): Transport => ({
         ready = false;
         if (fresh) ask(body, streams ? stream_ : media_, (ok) => (streams || !ok) && fail());
         else {
-          const pushed = (answered: boolean) => {
+          const pushed = (answered: boolean, cause?: unknown) => {
             ready = true;
-            if (!over) hooks.rules_((rules, bound) => rules.pushEnded_(bound, answered));
+            if (over) return;
+            const refused = (cause as ThroughlineError | undefined)?.status === 413;
+            // A box takes no such body. What went alone, behind `push`, may pass another way.
+            const alone = refused && !frames[2];
+            if (refused) hooks.refused_(body.length, alone);
+            if (alone) fail(cause);
+            else hooks.rules_((rules, bound) => rules.pushEnded_(bound, answered, refused));
           };
           ask(body, media_, pushed, within);
         }

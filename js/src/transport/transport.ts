@@ -21,6 +21,8 @@ export interface Hooks {
   frame_(frame: Frame, push: boolean): void;
   /** Something happened that only the rules of its kind know. */
   rules_(use: (rules: ReturnType<HttpRules>, bound: Binding) => void): void;
+  /** A box on the way refused a body of so many bytes, or a message alone in it. */
+  refused_(size: number, alone: boolean): void;
   ended_(error: ThroughlineError, retryAfter?: number): void;
 }
 

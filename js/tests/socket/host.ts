@@ -38,6 +38,8 @@ export class Host {
   batches: string[] = [];
   hellos: Hello[] = [];
   requests = 0;
+  /** A box that takes no larger bodies. */
+  largest = Infinity;
   heard: unknown[] = [];
   expires = 0;
   /** What becomes of a message. */
@@ -109,6 +111,7 @@ export class Host {
       const { status, type, body, retryAfter } = this.portal;
       return new Response(body, { status, headers: { "content-type": type, ...(retryAfter && { "retry-after": String(retryAfter) }) } });
     }
+    if ((init.body as string).length > this.largest) return new Response("<html>", { status: 413, headers: { "content-type": "text/html" } });
     if (this.mode === "refuse") throw new TypeError("fetch failed");
     const text = init.body as string;
     this.batches.push(text);
