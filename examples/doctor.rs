@@ -20,8 +20,9 @@
 //! `--proxy` and `--ca` name a proxy's URL and a file of further roots; they need the features `proxy` and `tls`. Without
 //! `--proxy` the environment counts (`HTTPS_PROXY` and its like).
 //!
-//! With `--report` it tries each transport by itself first, and tells people instead: what was tried, how it went, what
-//! was settled on, and what an administrator could change. It exits with 0 when every message came through.
+//! With `--report` it tries each transport by itself first, and tells people instead: what was tried, how it went and how
+//! long it took, what was settled on and why, and what an administrator could change. All of that is what
+//! [`Socket::transport_history`] says, which any application can show. It exits with 0 when every message came through.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -32,8 +33,8 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
-use throughline::client::Builder;
-use throughline::socket::RecvError;
+use throughline::client::{Builder, MemoryVerdicts};
+use throughline::socket::{Passage, RecvError};
 use throughline::{Body, Client, CloseCode, ConnectError, Hub, Sender, Server, Socket, State, TransportKind};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -65,25 +66,17 @@ struct Numbered {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "ev", rename_all = "lowercase")]
 enum Line {
-    Open {
-        transport: TransportKind,
-    },
-    Down {
-        n: u64,
-    },
-    Up {
-        n: u64,
-        i: u64,
-    },
-    Error {
-        code: String,
-    },
+    Open { transport: TransportKind },
+    Down { n: u64 },
+    Up { n: u64, i: u64 },
+    Error { code: String },
     End,
-    /// For reports only: nothing carries the session.
-    #[serde(skip)]
-    Gone {
-        reason: Arc<str>,
-    },
+}
+
+/// What became of a call, and what its socket told of its transports.
+struct Course {
+    ended: Result<(), Failure>,
+    history: Vec<Passage>,
 }
 
 /// Why a call is over before its time: a word for programs, a sentence for people.
@@ -238,7 +231,10 @@ impl Call {
     }
 
     fn start(&self, transports: &[TransportKind]) -> Result<Socket, Failure> {
-        let mut builder = Client::builder(self.url.as_str()).transports(transports.to_vec());
+        // What one call finds out is kept from the next: each is to see for itself.
+        let verdicts = Arc::new(MemoryVerdicts::new());
+        let mut builder =
+            Client::builder(self.url.as_str()).transports(transports.to_vec()).verdicts(verdicts);
         if let Some(proxy) = &self.proxy {
             builder = through(builder, proxy)?;
         }
@@ -249,9 +245,24 @@ impl Call {
     }
 
     /// The whole conversation; each event goes to `tell`.
-    async fn talk(&self, mut tell: impl FnMut(Line)) -> Result<(), Failure> {
-        let mut socket = self.start(&self.transports)?;
-        let (transport, sender) = (opened(&socket, CONNECT_WITHIN).await?, socket.sender());
+    async fn talk(&self, tell: impl FnMut(Line)) -> Course {
+        match self.start(&self.transports) {
+            Ok(mut socket) => {
+                let ended = self.talk_on(&mut socket, tell).await;
+                let history = socket.transport_history();
+                if ended.is_ok() {
+                    socket.close(CloseCode::Normal, "all came through");
+                    // The server may be out of reach by now; what matters has come.
+                    let _ = timeout(TRIAL, socket.closed()).await;
+                }
+                Course { ended, history }
+            }
+            Err(failure) => Course { ended: Err(failure), history: Vec::new() },
+        }
+    }
+
+    async fn talk_on(&self, socket: &mut Socket, mut tell: impl FnMut(Line)) -> Result<(), Failure> {
+        let (transport, sender) = (opened(socket, CONNECT_WITHIN).await?, socket.sender());
         tell(Line::Open { transport });
         let dose = self.dose;
         let _sending = tokio::spawn(async move { dose.send(&sender).await });
@@ -262,10 +273,8 @@ impl Call {
             let received = tokio::select! {
                 biased;
                 state = watch.changed() => {
-                    match state {
-                        State::Connected { transport } => tell(Line::Open { transport }),
-                        State::Reconnecting { reason, retry_at: Some(_) } => tell(Line::Gone { reason }),
-                        _ => {}
+                    if let State::Connected { transport } = state {
+                        tell(Line::Open { transport });
                     }
                     continue;
                 }
@@ -291,88 +300,106 @@ impl Call {
                 Err(error) => return Err(Failure::new("protocol_error", error)),
             }
         }
-        socket.close(CloseCode::Normal, "all came through");
-        // The server may be out of reach by now; what matters has come.
-        let _ = timeout(TRIAL, socket.closed()).await;
         Ok(())
     }
 
-    /// One transport by itself: how long until it was open, and a round trip on it.
-    async fn try_one(&self, kind: TransportKind) -> Result<(Duration, Duration), Failure> {
-        let begun = Instant::now();
-        let mut socket = self.start(&[kind])?;
-        opened(&socket, TRIAL).await?;
-        let (open, sent) = (begun.elapsed(), Instant::now());
-        let echoed = async {
+    /// One transport by itself: how long a message and its answer take.
+    async fn try_one(&self, kind: TransportKind) -> (Result<Duration, Failure>, Vec<Passage>) {
+        let mut socket = match self.start(&[kind]) {
+            Ok(socket) => socket,
+            Err(failure) => return (Err(failure), Vec::new()),
+        };
+        let echoing = async {
+            opened(&socket, TRIAL).await?;
+            let sent = Instant::now();
             let body =
                 Body::json(&Numbered { n: 0, i: None }).map_err(|e| Failure::new("internal_error", e))?;
             socket.send(body).await.map_err(|error| Failure::new("lost", error))?;
-            loop {
-                let message = socket.recv().await.map_err(|error| Failure::new("lost", error))?;
-                if message.body.to().is_ok_and(|Numbered { i, .. }| i.is_some()) {
-                    return Ok::<_, Failure>(sent.elapsed());
+            let echoed = async {
+                loop {
+                    let message = socket.recv().await.map_err(|error| Failure::new("lost", error))?;
+                    if message.body.to().is_ok_and(|Numbered { i, .. }| i.is_some()) {
+                        return Ok::<_, Failure>(sent.elapsed());
+                    }
                 }
-            }
+            };
+            let late = |_| Failure::new("timed_out", "it opened, and a message was not answered in time");
+            timeout(TRIAL, echoed).await.map_err(late)?
         };
-        match timeout(TRIAL, echoed).await {
-            Ok(echoed) => Ok((open, echoed?)),
-            Err(_) => Err(Failure::new("timed_out", "it opened, and a message was not answered in time")),
-        }
+        let echo = echoing.await;
+        (echo, socket.transport_history())
     }
 
     async fn report(&self) -> bool {
-        println!("{}\n", self.url);
+        println!("{}\n\nEach transport by itself:", self.url);
         let mut works = Vec::new();
         for &kind in &self.transports {
             match self.try_one(kind).await {
-                Ok((open, echo)) => {
-                    println!(
-                        "{kind:<13} works: open after {} ms, a message and its answer took {} ms",
-                        open.as_millis(),
-                        echo.as_millis()
-                    );
+                (Ok(echo), history) => {
+                    println!("  {kind} works: a message and its answer took {} ms", echo.as_millis());
+                    show(&history);
                     works.push(kind);
                 }
-                Err(failure) => println!("{kind:<13} does not: {}", failure.reason),
+                (Err(failure), history) => {
+                    println!("  {kind} does not: {}", failure.reason);
+                    show(&history);
+                }
             }
         }
-        let (begun, mut counts, mut opens, mut course) = (Instant::now(), [0_u64; 2], 0, Vec::new());
-        let ended = self
-            .talk(|line| match line {
-                Line::Open { transport } => {
-                    opens += 1;
-                    course.push((begun.elapsed(), format!("the session is carried by {transport}")));
-                }
-                Line::Gone { reason } => {
-                    course.push((begun.elapsed(), format!("nothing carries it: {reason}")))
-                }
-                Line::Down { .. } => counts[0] += 1,
-                Line::Up { .. } => counts[1] += 1,
-                Line::Error { .. } | Line::End => {}
-            })
-            .await;
-        println!();
-        for (after, what) in &course {
-            println!("after {:>6} ms  {what}", after.as_millis());
-        }
+        let (mut downs, mut ups) = (0_u64, 0_u64);
+        let course = self.talk(|line| match line {
+            Line::Down { .. } => downs += 1,
+            Line::Up { .. } => ups += 1,
+            Line::Open { .. } | Line::Error { .. } | Line::End => {}
+        });
+        let Course { ended, history } = course.await;
+        println!("\nA session that may use any of them:");
+        show(&history);
         println!(
-            "{} of {count} messages came down, {} of {count} were answered",
-            counts[0],
-            counts[1],
+            "  {downs} of {count} messages came down, {ups} of {count} were answered",
             count = self.dose.count
         );
         if let Err(failure) = &ended {
-            println!("it ended early: {} ({})", failure.reason, failure.code);
+            println!("  it ended early: {} ({})", failure.reason, failure.code);
         }
-        println!("\n{}", advice(&self.transports, &works, opens));
+        println!("\n{}", settled(&self.transports, &history));
+        println!("{}", advice(&self.transports, &works, &history));
         ended.is_ok()
     }
 }
 
+fn show(history: &[Passage]) {
+    history.iter().for_each(|passage| println!("    {passage}"));
+}
+
+/// What carried the session in the end, and why not what ranks above it.
+fn settled(ranked: &[TransportKind], history: &[Passage]) -> String {
+    let Some(carrier) = history.last().filter(|last| last.ended.is_none()) else {
+        return "Nothing carried the session in the end.".to_owned();
+    };
+    let kind = carrier.transport;
+    let better = ranked.iter().take_while(|other| **other != kind);
+    let reasons = better.map(|better| {
+        let ended = history.iter().rev().filter(|passage| passage.transport == *better);
+        let reason =
+            ended.filter_map(|passage| passage.ended.as_ref()).map(|ended| ended.text.to_string()).next();
+        format!("{better}: {}", reason.unwrap_or_else(|| "it was not needed".to_owned()))
+    });
+    let reasons: Vec<_> = reasons.collect();
+    match reasons.is_empty() {
+        true => format!("Settled on {kind}, the best there is."),
+        false => format!("Settled on {kind}. Why not {}.", reasons.join("; nor ")),
+    }
+}
+
 /// What an administrator could change.
-fn advice(tried: &[TransportKind], works: &[TransportKind], opens: usize) -> &'static str {
+fn advice(tried: &[TransportKind], works: &[TransportKind], history: &[Passage]) -> &'static str {
     use TransportKind::{LongPolling, Sse, WebSocket};
     let fails = |kind| tried.contains(&kind) && !works.contains(&kind);
+    let cut = |passage: &Passage| {
+        let ended = passage.ended.as_ref().filter(|_| passage.attachment.is_some());
+        ended.is_some_and(|ended| matches!(&*ended.code, "ended" | "silent"))
+    };
     if works.is_empty() {
         "Nothing gets through. Is the address right, does the server run, does the network want a login or a proxy?"
     } else if fails(LongPolling) {
@@ -384,7 +411,7 @@ fn advice(tried: &[TransportKind], works: &[TransportKind], opens: usize) -> &'s
         "WebSockets are stopped: whoever runs the proxy can forward the headers Upgrade and Connection for this URL."
     } else if fails(Sse) {
         "Streams are held back: turn response buffering (and compression) off for this URL."
-    } else if opens > 1 {
+    } else if history.iter().any(cut) {
         "All works, but connections are cut: look for idle and total time limits under half a minute on the way."
     } else {
         "All works. There is nothing to change."
@@ -415,9 +442,6 @@ async fn opened(socket: &Socket, within: Duration) -> Result<TransportKind, Fail
 
 /// Prints a line at once, for whoever reads along.
 fn print(line: &Line) {
-    if matches!(line, Line::Gone { .. }) {
-        return;
-    }
     let mut out = std::io::stdout().lock();
     // Nobody may be listening any more.
     let _ = serde_json::to_writer(&mut out, line).map(|()| writeln!(out).and_then(|()| out.flush()));
@@ -437,7 +461,7 @@ async fn run(args: &[String]) -> Result<bool, BoxError> {
             if call.report {
                 return Ok(call.report().await);
             }
-            let ended = call.talk(|line| print(&line)).await;
+            let Course { ended, .. } = call.talk(|line| print(&line)).await;
             if let Err(failure) = &ended {
                 print(&Line::Error { code: failure.code.clone() });
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -223,6 +223,11 @@ impl Dialer {
                 _ => Verdict::Transport,
             };
             return DialError::new(verdict, reason);
+        }
+        if head.status == StatusCode::UPGRADE_REQUIRED {
+            // The server says so when WebSocket headers come without it (`docs/PROTOCOL.md`, "WebSocket").
+            let reason = "a box on the way took the header Upgrade away (HTTP status 426)";
+            return DialError::new(Verdict::Transport, reason);
         }
         DialError::of(&not_ours(head.status, &head.headers))
     }

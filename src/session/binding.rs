@@ -54,7 +54,7 @@ pub(super) struct Binding {
     pub(super) poll_open: bool,
     /// Client, long-polling: whether the open poll has brought anything besides receipts that were known.
     pub(super) poll_fruitful: bool,
-    /// Client: whether the path was proved to carry both ways.
+    /// Whether the path was proved to carry both ways.
     pub(super) proved: bool,
     /// Client: what was acknowledged when the latest push began to be judged, pushes in a row without progress
     /// or answer, and until when messages wait.

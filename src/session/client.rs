@@ -330,11 +330,17 @@ impl Session {
     }
 
     pub(super) fn handle_pong(&mut self, now: Moment, attachment: Attachment, via: Via, number: Option<u64>) {
-        if self.role() == Role::Server || via != Via::Carrier {
+        let latest = |binding: &&Binding| binding.ping > 0 && number == Some(binding.ping);
+        if self.binding(attachment).filter(latest).is_none() {
             return;
         }
-        let latest = |binding: &&mut Binding| number == Some(binding.ping);
-        let Some(binding) = self.binding_mut(attachment).filter(latest) else { return };
+        if self.role() == Role::Server {
+            return self.note_arrival(attachment);
+        }
+        if via != Via::Carrier {
+            return;
+        }
+        let Some(binding) = self.binding_mut(attachment) else { return };
         let proved = std::mem::replace(&mut binding.proved, true);
         self.measure_ping(attachment);
         if proved {

@@ -41,7 +41,8 @@ pub enum Event {
         /// What can be learned from it.
         departure: Departure,
     },
-    /// Client: what carries the session was proved to carry both ways, as far as the protocol asks.
+    /// What carries the session was proved to carry both ways: on a client as far as the protocol asks; on a server
+    /// something has shown that what goes down it arrives.
     Proved {
         /// Which.
         attachment: Attachment,

@@ -86,8 +86,12 @@ impl Session {
     }
 
     pub(super) fn handle_ack(&mut self, attachment: Attachment, via: Via, ack: Ack) {
+        let before = self.outbox.acked();
         if self.take_receipt(ack).is_err() {
             return self.fail("a receipt for what was never sent");
+        }
+        if self.outbox.acked() > before {
+            self.note_arrival(attachment);
         }
         let attaching = self.binding(attachment).is_some_and(|binding| binding.stage == Stage::Attaching);
         if via == Via::Carrier && attaching {

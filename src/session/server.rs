@@ -137,6 +137,7 @@ impl Session {
             binding.poll_at = Some(later(now, hold));
             binding.close_said = false;
         }
+        self.note_arrival(number);
         Greeting::Bound(number)
     }
 
@@ -232,6 +233,17 @@ impl Session {
             return Some(Close::new(CloseCode::UnknownSession, "no such session"));
         }
         self.end().cloned()
+    }
+
+    /// Server: notes that what went down an attachment arrives. Nothing depends on it: it is for who asks how a path does.
+    pub(super) fn note_arrival(&mut self, attachment: Attachment) {
+        if self.role() == Role::Client || !self.is_carrier(attachment) {
+            return;
+        }
+        if let Some(binding) = self.binding_mut(attachment).filter(|binding| !binding.proved) {
+            binding.proved = true;
+            self.events.push_back(Event::Proved { attachment });
+        }
     }
 
     pub(super) fn handle_attach(&mut self, now: Moment, attachment: Attachment, attach: Attach) {

@@ -4,6 +4,7 @@
 //! kept from the first change on, the newest only.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,10 @@ pub struct Passage {
     pub attachment: Option<Attachment>,
     /// When it began to carry the session; of one that never did, when that was known.
     pub began: Instant,
-    /// Client: how long after that it was proved to carry both ways.
+    /// Client: how long before that it was dialled: what it took to be welcomed, or to fail.
+    pub opening: Option<Duration>,
+    /// How long after `began` it was proved to carry both ways. On a server that is when a receipt, a pong or a poll first
+    /// shows that what goes down it arrives: where nothing is said, a heartbeat passes before one is due.
     pub proved_after: Option<Duration>,
     /// When and why it ended; `None` for the one that carries the session now.
     pub ended: Option<Ending>,
@@ -49,11 +53,35 @@ pub struct Ending {
     /// When.
     pub at: Instant,
     /// Why, in a word: the close code, or `ended` (the transport itself did), `superseded` (another took over), `silent`,
-    /// `unproved`, `uplink_lost`, `no_welcome`, `gap`, `malformed`, `replaced` (by the same attachment's next), and
-    /// `failed` for what never opened.
+    /// `unproved`, `uplink_lost`, `no_welcome`, `gap`, `malformed`, `replaced` (by the same attachment's next),
+    /// `failed` for what never opened, and `outrun` for what was tried beside another that was quicker.
     pub code: Arc<str>,
     /// Why, for people.
     pub text: Arc<str>,
+}
+
+/// In a line, for people and logs: what it was, how it went, and why it is over.
+impl fmt::Display for Passage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.transport)?;
+        let begun = if self.attachment.is_some() { "carried the session after" } else { "tried for" };
+        match self.opening {
+            Some(opening) => write!(f, " {begun} {} ms", opening.as_millis())?,
+            None if self.attachment.is_some() => f.write_str(" carried the session")?,
+            None => f.write_str(" tried")?,
+        }
+        if let Some(proved) = self.proved_after {
+            write!(f, ", proved {} ms later", proved.as_millis())?;
+        }
+        if let Some(ended) = &self.ended {
+            if self.attachment.is_some() {
+                let life = ended.at.saturating_duration_since(self.began);
+                write!(f, ", for {} ms", life.as_millis())?;
+            }
+            write!(f, ": {} ({})", ended.text, ended.code)?;
+        }
+        Ok(())
+    }
 }
 
 /// What was counted since the session began.
@@ -97,6 +125,8 @@ pub(super) struct History {
     pub(super) counts: Counts,
     /// Since when the first transport carries the session, while nothing else is to be told.
     fresh_since: Option<Instant>,
+    /// After how many microseconds it was proved.
+    fresh_proved: Option<u32>,
     more: Option<Box<More>>,
 }
 
@@ -124,11 +154,20 @@ impl History {
 
     /// What carries the session was proved.
     pub(super) fn prove(&mut self, attachment: Attachment, transport: TransportKind, now: Instant) {
-        if let Some(current) =
+        if let Some(since) = self.fresh_since.filter(|_| attachment == Attachment::FIRST) {
+            let micros = now.saturating_duration_since(since).as_micros();
+            self.fresh_proved.get_or_insert(u32::try_from(micros).unwrap_or(u32::MAX));
+        } else if let Some(current) =
             self.current(transport).filter(|current| current.attachment == Some(attachment))
         {
             current.proved_after.get_or_insert(now.saturating_duration_since(current.began));
         }
+    }
+
+    /// What carries the session since just now was dialled so long ago.
+    pub(super) fn opened(&mut self, attachment: Attachment, transport: TransportKind, opening: Duration) {
+        let current = self.current(transport).filter(|current| current.attachment == Some(attachment));
+        current.into_iter().for_each(|current| current.opening = Some(opening));
     }
 
     /// What carries the session, if it is this one or any, does so no more.
@@ -149,12 +188,20 @@ impl History {
         }
     }
 
-    /// A transport was tried in vain.
-    pub(super) fn fail(&mut self, transport: TransportKind, now: Instant, code: &str, text: &str) {
+    /// A transport was tried in vain, for so long.
+    pub(super) fn fail(
+        &mut self,
+        transport: TransportKind,
+        now: Instant,
+        opening: Duration,
+        code: &str,
+        text: &str,
+    ) {
         // What carries the session stands last.
         let current = self.current(transport).is_some();
         let more = self.more.get_or_insert_default();
         let mut failed = Passage::new(transport, None, now);
+        failed.opening = Some(opening);
         failed.ended = Some(Ending { at: now, code: code.into(), text: text.into() });
         let carrier = if current { more.passages.pop_back() } else { None };
         more.push(failed);
@@ -166,9 +213,7 @@ impl History {
         let fresh = self.fresh_since.zip(transport);
         let mut all: Vec<_> = match &self.more {
             Some(more) => more.passages.iter().cloned().collect(),
-            None => {
-                Vec::from_iter(fresh.map(|(since, kind)| Passage::new(kind, Some(Attachment::FIRST), since)))
-            }
+            None => Vec::from_iter(fresh.map(|(since, kind)| self.fresh(kind, since))),
         };
         if let Some(current) = all.last_mut().filter(|last| last.ended.is_none()) {
             let before = self.more.as_ref().map_or_else(Counts::default, |more| more.before);
@@ -177,10 +222,16 @@ impl History {
         all
     }
 
+    /// The first transport, of which little is kept.
+    fn fresh(&self, transport: TransportKind, since: Instant) -> Passage {
+        let proved_after = self.fresh_proved.map(|micros| Duration::from_micros(u64::from(micros)));
+        Passage { proved_after, ..Passage::new(transport, Some(Attachment::FIRST), since) }
+    }
+
     /// What carries the session now; from here on it is told in full.
     fn current(&mut self, transport: TransportKind) -> Option<&mut Passage> {
         if let Some(since) = self.fresh_since.take() {
-            let passage = Passage::new(transport, Some(Attachment::FIRST), since);
+            let passage = self.fresh(transport, since);
             self.more.get_or_insert_default().push(passage);
         }
         self.more.as_mut()?.passages.back_mut().filter(|last| last.ended.is_none())
@@ -199,7 +250,8 @@ impl More {
 impl Passage {
     fn new(transport: TransportKind, attachment: Option<Attachment>, began: Instant) -> Self {
         let (sent, received) = (Traffic::default(), Traffic::default());
-        Self { transport, attachment, began, proved_after: None, ended: None, sent, received }
+        let (opening, proved_after, ended) = (None, None, None);
+        Self { transport, attachment, began, opening, proved_after, ended, sent, received }
     }
 }
 
@@ -218,15 +270,17 @@ mod tests {
     fn a_fresh_session_keeps_no_more_than_a_time() {
         let (mut history, now) = (History::default(), Instant::now());
         history.begin(Attachment::FIRST, WebSocket, now);
+        history.prove(Attachment::FIRST, WebSocket, now + SECOND);
         history.counts.count_sent(2, 20);
         history.counts.count_received(5);
         assert!(history.more.is_none());
         let [passage] = &history.all(Some(WebSocket))[..] else { panic!("one passage") };
         assert_eq!((passage.began, passage.transport, &passage.ended), (now, WebSocket, &None));
+        assert_eq!(passage.proved_after, Some(SECOND));
         assert_eq!((passage.sent.messages, passage.sent.bytes), (2, 20));
         assert_eq!((passage.received.messages, passage.received.bytes), (1, 5));
         // What the idle memory of a session has room for.
-        assert!(size_of::<History>() <= 48, "{}", size_of::<History>());
+        assert!(size_of::<History>() <= 56, "{}", size_of::<History>());
     }
 
     #[test]
@@ -235,8 +289,9 @@ mod tests {
         history.begin(Attachment::FIRST, WebSocket, now);
         history.counts.count_sent(1, 10);
         history.end(Some(Attachment::FIRST), WebSocket, now + SECOND, "ended", "the transport ended");
-        history.fail(Sse, now + SECOND, "failed", "refused");
+        history.fail(Sse, now + SECOND, SECOND / 2, "failed", "refused");
         history.begin(second(), LongPolling, now + 2 * SECOND);
+        history.opened(second(), LongPolling, SECOND / 4);
         history.prove(second(), LongPolling, now + 3 * SECOND);
         history.counts.count_sent(1, 7);
         let all = history.all(Some(LongPolling));
@@ -245,6 +300,12 @@ mod tests {
         assert_eq!(all.iter().map(|p| p.sent.bytes).collect::<Vec<_>>(), [10, 0, 7]);
         assert_eq!(all.iter().map(|p| p.attachment.is_some()).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(all[2].proved_after, Some(SECOND));
+        let lines = [
+            "websocket carried the session, for 1000 ms: the transport ended (ended)",
+            "sse tried for 500 ms: refused (failed)",
+            "long-polling carried the session after 250 ms, proved 1000 ms later",
+        ];
+        assert_eq!(all.iter().map(ToString::to_string).collect::<Vec<_>>(), lines);
     }
 
     #[test]
@@ -252,7 +313,7 @@ mod tests {
         let (mut history, now) = (History::default(), Instant::now());
         history.begin(second(), WebSocket, now);
         for _ in 0..2 * MAX_PASSAGES {
-            history.fail(Sse, now, "failed", "refused");
+            history.fail(Sse, now, SECOND, "failed", "refused");
         }
         let all = history.all(Some(WebSocket));
         assert_eq!(all.len(), MAX_PASSAGES);

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 #[cfg(not(all(test, throughline_loom)))]
 use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[cfg(all(test, throughline_loom))]
 use loom::sync::{Mutex, MutexGuard};
@@ -64,12 +64,12 @@ pub(crate) enum Command {
         transport: Box<dyn Transport>,
         behind: Vec<Frame>,
         /// For how long the authenticator's word holds.
-        expires: Option<std::time::Duration>,
+        expires: Option<Duration>,
         /// The settings with what this client is offered, if that is not the same for all.
         offer: Option<Arc<Config>>,
     },
     /// Server: a stream for a peer that gives no receipts and has seen all up to `received`.
-    Return { received: Seq, begin: BeginStream, expires: Option<std::time::Duration> },
+    Return { received: Seq, begin: BeginStream, expires: Option<Duration> },
     /// Server: a request that waits to be answered.
     Poll { poll: Box<PollFrame>, transport: Box<dyn Transport> },
     /// Server: frames that came in a request of their own.
@@ -353,9 +353,21 @@ impl Shared {
         inner.history.all(transport)
     }
 
-    /// Client: a transport was tried in vain.
-    pub(crate) fn note_failure(&self, transport: TransportKind, now: Instant, code: &str, text: &str) {
-        self.lock().history.fail(transport, now, code, text);
+    /// Client: a transport was tried in vain, for so long.
+    pub(crate) fn note_failure(
+        &self,
+        transport: TransportKind,
+        now: Instant,
+        took: Duration,
+        code: &str,
+        text: &str,
+    ) {
+        self.lock().history.fail(transport, now, took, code, text);
+    }
+
+    /// Client: what carries the session since just now was dialled so long ago.
+    pub(crate) fn note_opening(&self, attachment: Attachment, transport: TransportKind, took: Duration) {
+        self.lock().history.opened(attachment, transport, took);
     }
 
     /// Whether the driver is gone.

@@ -72,6 +72,13 @@ async fn call_with(
     args: &[impl AsRef<OsStr>],
     variables: &[(&str, String)],
 ) -> (Vec<Value>, bool) {
+    let (text, well) = print(doctor, args, variables).await;
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")));
+    (lines.collect(), well)
+}
+
+/// What a caller prints.
+async fn print(doctor: &Path, args: &[impl AsRef<OsStr>], variables: &[(&str, String)]) -> (String, bool) {
     let mut command = Command::new(doctor);
     for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
         command.env_remove(name).env_remove(name.to_uppercase());
@@ -79,9 +86,7 @@ async fn call_with(
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     let output = command.arg("call").args(args).kill_on_drop(true).output();
     let output = within(60, "the call ends", output).await.unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")));
-    (lines.collect(), output.status.success())
+    (String::from_utf8(output.stdout).unwrap(), output.status.success())
 }
 
 /// The numbers that events of a kind bear under a name, in their order.
@@ -123,5 +128,30 @@ async fn where_nobody_answers_there_is_one_typed_error_and_an_end() {
         let (lines, well) = call(&doctor, &[&url, "auto", COUNT, SECONDS]).await;
         assert!(!well);
         assert_eq!(lines, [json!({"ev": "error", "code": code}), json!({"ev": "end"})]);
+    }
+}
+
+#[cfg(feature = "testing")]
+#[tokio::test]
+async fn a_report_tells_what_was_tried_and_settled_on_and_why_and_what_could_be_changed() {
+    use throughline::testing::{Rough, Rule};
+    let doctor = doctor().await;
+    let (_serving, url) = serve(&doctor).await;
+    let server = url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+    let network = Rough::to(server).await.unwrap();
+    network.add(Rule::StripUpgrade);
+    let url = network.url("/");
+    let (text, well) = print(&doctor, &[&url, "auto", COUNT, SECONDS, "--report"], &[]).await;
+    assert!(well, "{text}");
+    for told in [
+        "websocket does not: a box on the way took the header Upgrade away",
+        "sse works: ",
+        "long-polling works: ",
+        "    sse carried the session after ",
+        "20 of 20 messages came down, 20 of 20 were answered",
+        "Settled on sse. Why not websocket: a box on the way took the header Upgrade away",
+        "WebSockets are stopped: whoever runs the proxy can forward",
+    ] {
+        assert!(text.contains(told), "{told:?} is not in:\n{text}");
     }
 }

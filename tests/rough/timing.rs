@@ -14,7 +14,7 @@ use throughline::TransportKind::{self, LongPolling, Sse, WebSocket};
 use throughline::client::{Builder, MemoryVerdicts};
 use throughline::socket::RecvError;
 use throughline::testing::{Direction, Rough, Rule};
-use throughline::{Client, CloseCode, Hub, Server, Socket, State};
+use throughline::{Client, CloseCode, Hub, Sender, Server, Socket, State};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex, split};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -27,14 +27,19 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Lab {
     network: Rough,
     runs: Arc<AtomicUsize>,
+    /// The server's ends.
+    senders: mpsc::UnboundedReceiver<Sender>,
 }
 
 impl Lab {
     async fn new(rules: &[Rule]) -> Self {
         let runs = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&runs);
+        let (give, senders) = mpsc::unbounded_channel();
         let handler = move |mut socket: Socket, _: Hub| {
             counted.fetch_add(1, SeqCst);
+            // The lab may be gone.
+            let _ = give.send(socket.sender());
             async move {
                 while let Ok(message) = socket.recv().await {
                     if socket.send(message.body).await.is_err() {
@@ -50,7 +55,7 @@ impl Lab {
         });
         let network = network.await.unwrap();
         network.replace(rules.iter().copied());
-        Self { network, runs }
+        Self { network, runs, senders }
     }
 
     /// A client as it is by default, so many round trips away.
@@ -244,4 +249,25 @@ async fn on_an_open_network_the_first_message_costs_one_round_trip_after_the_con
             assert_eq!(took, round_trip * (before + 1), "{transports:?} over {round_trip:?}");
         }
     }
+}
+
+/// Why is this user not on a WebSocket? Both ends can tell.
+#[tokio::test(start_paused = true)]
+async fn the_history_of_a_session_says_what_was_slower_and_how_long_each_took() {
+    let mut lab = Lab::new(&[SILENT]).await;
+    let mut client = lab.client(ALL, 60 * MS).start().unwrap();
+    client.send("first").await.unwrap();
+    client.recv().await.unwrap();
+    // The receipt for the answer.
+    sleep(3 * SECOND).await;
+    let lines = client.transport_history().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let expected = [
+        "websocket tried for 670 ms: it had no welcome when another carried the session (outrun)",
+        "sse carried the session after 300 ms, proved 0 ms later",
+    ];
+    assert_eq!(lines, expected);
+    let server = lab.senders.recv().await.unwrap();
+    let [sse] = &server.transport_history()[..] else { panic!("one transport") };
+    assert_eq!((sse.transport, sse.opening), (Sse, None));
+    assert!(sse.proved_after.is_some_and(|after| after <= 3 * SECOND), "{sse}");
 }

@@ -89,7 +89,7 @@ pub(super) struct ClientSupervisor {
     /// Dials that take so long that others were begun beside them.
     stalled: Vec<Dialling>,
     /// What the driver has been given and will name.
-    introducing: Option<Target>,
+    introducing: Option<(Target, Instant)>,
     /// What the session is to know of the network.
     lesson: Option<Lesson>,
     /// Candidates that another was quicker than.
@@ -138,6 +138,8 @@ struct Target {
 struct Bound {
     attachment: Attachment,
     target: Target,
+    /// When its dial began.
+    dialled: Instant,
     /// Since when it carries, or did, the session.
     opened_at: Option<Instant>,
     /// Whether it was proved to carry both ways.
@@ -209,9 +211,29 @@ impl ClientSupervisor {
         self
     }
 
-    /// Notes that a transport was tried in vain.
-    fn note_failure(&self, kind: TransportKind, code: &str, text: &str) {
-        self.shared.iter().for_each(|shared| shared.note_failure(kind, now(), code, text));
+    /// Notes that a transport was tried in vain since it was dialled.
+    fn note_failure(&self, kind: TransportKind, dialled: Instant, code: &str, text: &str) {
+        let (now, shared) = (now(), self.shared.as_ref());
+        let took = now.saturating_duration_since(dialled);
+        tracing::debug!(session = %self.session, transport = %kind, code, reason = text, ?took, "tried in vain");
+        shared.into_iter().for_each(|shared| shared.note_failure(kind, now, took, code, text));
+    }
+
+    /// Notes why a transport that was introduced never carried the session.
+    fn note_departure(&self, bound: &Bound, reason: &DetachReason) {
+        let (kind, dialled) = (bound.target.kind, bound.dialled);
+        match (reason, &bound.failure) {
+            (DetachReason::Superseded, _) => {
+                self.note_failure(
+                    kind,
+                    dialled,
+                    "outrun",
+                    "it had no welcome when another carried the session",
+                );
+            }
+            (_, Some(failure)) => self.note_failure(kind, dialled, reason.code(), &failure.reason),
+            (_, None) => self.note_failure(kind, dialled, reason.code(), &reason.to_string()),
+        }
     }
 
     /// Begins to dial.
@@ -245,22 +267,21 @@ impl ClientSupervisor {
     fn dialled(
         &mut self,
         target: Target,
-        took: Duration,
+        began: Instant,
         dialled: Result<Dialled, DialError>,
     ) -> Option<Command> {
         match dialled {
             Ok(Dialled { transport, auth }) => {
                 self.hope.reached = true;
-                self.opening = took;
-                self.race_after(took);
+                self.opening = now().saturating_duration_since(began);
+                self.race_after(self.opening);
                 // What is bound goes on carrying, or is about to.
                 let intent = if self.bound.is_empty() { Intent::Attach } else { Intent::Candidate };
-                self.introducing = Some(target);
+                self.introducing = Some((target, began));
                 Some(Command::Introduce { transport, intent, auth })
             }
             Err(error) => {
-                tracing::debug!(session = %self.session, transport = %target.kind, reason = %error.reason, "not opened");
-                self.note_failure(target.kind, "failed", &error.reason);
+                self.note_failure(target.kind, began, "failed", &error.reason);
                 self.hope.reached |= error.verdict != Verdict::Host;
                 if self.bound.is_empty() && self.stalled.is_empty() && matches!(self.step, Step::Rest) {
                     self.failed(target.kind, error);
@@ -278,8 +299,9 @@ impl ClientSupervisor {
     }
 
     fn introduced(&mut self, attachment: Attachment) {
-        if let Some(target) = self.introducing.take() {
-            self.bound.push(Bound { attachment, target, opened_at: None, proved: false, failure: None });
+        if let Some((target, dialled)) = self.introducing.take() {
+            let (opened_at, proved, failure) = (None, false, None);
+            self.bound.push(Bound { attachment, target, dialled, opened_at, proved, failure });
         }
     }
 
@@ -290,6 +312,8 @@ impl ClientSupervisor {
         self.plan.rank(offered);
         if let Some(bound) = self.bound.iter_mut().find(|bound| bound.attachment == attachment) {
             bound.opened_at = Some(now);
+            let took = now.saturating_duration_since(bound.dialled);
+            self.shared.iter().for_each(|shared| shared.note_opening(attachment, kind, took));
             if bound.target.wished {
                 self.plan.prefer(kind);
             }
@@ -311,13 +335,8 @@ impl ClientSupervisor {
         if self.carrier == Some(attachment) {
             self.carrier = None;
         }
-        if bound.opened_at.is_none() && *reason != DetachReason::Superseded {
-            let failure = bound.failure.as_ref().map(|failure| Arc::clone(&failure.reason));
-            self.note_failure(
-                bound.target.kind,
-                reason.code(),
-                &failure.unwrap_or_else(|| reason.to_string().into()),
-            );
+        if bound.opened_at.is_none() {
+            self.note_departure(&bound, reason);
         }
         self.reckon(&bound, reason, departure);
         if let Some(close) = self.despair(&bound, departure) {
@@ -433,8 +452,7 @@ impl Supervisor for ClientSupervisor {
                     let (target, began) = (*target, *began);
                     let dialled = ready!(dial.as_mut().poll(cx));
                     self.step = Step::Rest;
-                    let took = now().saturating_duration_since(began);
-                    if let Some(command) = self.dialled(target, took, dialled) {
+                    if let Some(command) = self.dialled(target, began, dialled) {
                         return Poll::Ready(command);
                     }
                 }

@@ -145,8 +145,14 @@ pub(super) mod tests {
 
     fn carry(supervisor: &mut ClientSupervisor, attachment: Attachment) {
         let target = Target { kind: TransportKind::WebSocket, wished: false };
-        supervisor.bound =
-            vec![Bound { attachment, target, opened_at: Some(now()), proved: true, failure: None }];
+        supervisor.bound = vec![Bound {
+            attachment,
+            target,
+            dialled: super::super::now(),
+            opened_at: Some(now()),
+            proved: true,
+            failure: None,
+        }];
         supervisor.carrier = Some(attachment);
     }
 

@@ -164,8 +164,14 @@ mod tests {
     fn carried_by(kind: TransportKind) -> ClientSupervisor {
         let mut supervisor = fresh();
         let target = Target { kind, wished: false };
-        let bound =
-            Bound { attachment: Attachment::FIRST, target, opened_at: None, proved: true, failure: None };
+        let bound = Bound {
+            attachment: Attachment::FIRST,
+            target,
+            dialled: super::super::now(),
+            opened_at: None,
+            proved: true,
+            failure: None,
+        };
         supervisor.bound = vec![bound];
         supervisor.attached(Attachment::FIRST, kind, &TransportKind::ALL);
         supervisor
@@ -219,8 +225,14 @@ mod tests {
         }
         supervisor.plan = crate::client::plan::Plan::new(vec![Sse]);
         let target = Target { kind: Sse, wished: false };
-        let bound =
-            Bound { attachment: Attachment::FIRST, target, opened_at: None, proved: true, failure: None };
+        let bound = Bound {
+            attachment: Attachment::FIRST,
+            target,
+            dialled: super::super::now(),
+            opened_at: None,
+            proved: true,
+            failure: None,
+        };
         supervisor.bound = vec![bound];
         supervisor.attached(Attachment::FIRST, Sse, &TransportKind::ALL);
         assert_eq!(dialled(&mut supervisor, 11 * SECOND).await, None);

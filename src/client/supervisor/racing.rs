@@ -68,8 +68,7 @@ impl ClientSupervisor {
                 continue;
             };
             let Dialling { target, began, .. } = self.stalled.swap_remove(at);
-            let took = now().saturating_duration_since(began);
-            if let Some(command) = self.dialled(target, took, dialled) {
+            if let Some(command) = self.dialled(target, began, dialled) {
                 return Poll::Ready(command);
             }
         }
@@ -91,10 +90,23 @@ impl ClientSupervisor {
         let above = self.bound.iter().filter(|bound| bound.attachment > winner && !bound.target.wished);
         self.losers = above.map(|bound| bound.attachment).collect();
         if self.carrier.is_none() {
+            self.note_outrun();
             self.stalled.retain(|dialling| dialling.target.wished);
             if matches!(&self.step, Step::Dialling(dialling) if !dialling.target.wished) {
                 self.step = Step::Rest;
             }
+        }
+    }
+
+    /// Notes what was still dialled when another was welcomed.
+    fn note_outrun(&self) {
+        let dialling = match &self.step {
+            Step::Dialling(dialling) => Some(dialling),
+            _ => None,
+        };
+        let dialling = self.stalled.iter().chain(dialling).filter(|dialling| !dialling.target.wished);
+        for Dialling { target, began, .. } in dialling {
+            self.note_failure(target.kind, *began, "outrun", "it had not opened when another was welcomed");
         }
     }
 }
@@ -111,7 +123,14 @@ mod tests {
 
     fn bind(supervisor: &mut ClientSupervisor, attachment: Attachment, kind: TransportKind) {
         let target = Target { kind, wished: false };
-        supervisor.bound.push(Bound { attachment, target, opened_at: None, proved: false, failure: None });
+        supervisor.bound.push(Bound {
+            attachment,
+            target,
+            dialled: now(),
+            opened_at: None,
+            proved: false,
+            failure: None,
+        });
     }
 
     /// What is dialled after a time, if anything is.

@@ -343,6 +343,37 @@ fn what_carries_is_told_to_be_proved_once_it_is() {
     }
 }
 
+#[test]
+fn a_server_tells_that_what_it_says_arrives_once_something_shows_that() {
+    let told = |ends: &mut Ends| {
+        events(&mut ends.server).iter().filter(|event| matches!(event, Event::Proved { .. })).count()
+    };
+    for (kind, speaks) in
+        [(WebSocket, false), (WebSocket, true), (Sse, false), (Sse, true), (LongPolling, false)]
+    {
+        let mut ends = Ends::new();
+        let attachment = ends.introduce(kind, Intent::Attach);
+        ends.client.send(MessageKind::Plain, Body::from("up")).unwrap();
+        ends.say_hello(attachment);
+        assert_eq!(told(&mut ends), 0, "{kind}: what comes behind hello shows nothing");
+        ends.down(attachment);
+        if kind == LongPolling {
+            ends.server.handle_detach(ends.now, attachment);
+        }
+        ends.settle(attachment, kind);
+        assert_eq!(told(&mut ends), usize::from(kind == LongPolling), "{kind}");
+        if speaks {
+            burst(&mut ends, attachment, kind);
+            ends.later(50);
+        } else {
+            // Its heartbeat, and the pong.
+            ends.later(20_000);
+        }
+        ends.settle(attachment, kind);
+        assert_eq!(told(&mut ends), usize::from(kind != LongPolling), "{kind}");
+    }
+}
+
 /// Messages come down until the time is full, then nothing does.
 fn burst(ends: &mut Ends, attachment: Attachment, kind: TransportKind) {
     ends.server.send(MessageKind::Plain, Body::from("down")).unwrap();
