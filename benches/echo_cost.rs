@@ -7,16 +7,13 @@
 
 mod load;
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use load::{Owned, put_message, setting, take_message, upgrade};
 use throughline::frame::{
-    Ack, Attachment, Batch, BatchWriter, Body, Encoding, Frame, Hello, Limits, Message, MessageKind, Role,
-    Seq, SessionId, SessionKey, TransportKind, VERSION, Window,
+    Ack, Batch, BatchWriter, Body, Encoding, Frame, Limits, Message, MessageKind, Role, Seq,
 };
 use throughline::{Hub, Server, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,43 +23,17 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 const BODY: usize = 64;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    match arguments.iter().position(|argument| argument == "--serve") {
-        Some(at) => serve(arguments.get(at + 1).map_or("", String::as_str)),
-        // `cargo test --benches` only wants to know that it starts.
-        None if arguments.iter().any(|argument| argument == "--test") => {}
-        None => compare(),
-    }
+    load::main(compare, serve);
 }
 
 fn compare() {
-    // The generator on one core, each server on the other.
-    let own = std::process::id().to_string();
-    let _ = Command::new("taskset").args(["-acp", "1", &own]).stdout(Stdio::null()).status();
     let (rounds, seconds) = (setting("ROUNDS", 5), setting("SECONDS", 3));
     let (connections, in_flight) = (setting("CONNECTIONS", 64), setting("IN_FLIGHT", 16));
     println!(
         "echo of {BODY} B, {connections} WebSockets, {in_flight} in flight, {rounds} rounds of {seconds} s"
     );
     let names = ["tungstenite", "throughline-binary", "throughline-json"];
-    let mut costs = names.map(|_| Vec::new());
-    for round in 1..=rounds {
-        for (name, costs) in names.iter().zip(&mut costs) {
-            let (micros, used) = measure(name, connections, in_flight, seconds as u64);
-            println!(
-                "round {round}: {name:20} {micros:.3} us of server CPU per message, core {:.0} % used",
-                used * 100.0
-            );
-            costs.push(micros);
-        }
-    }
-    let medians = costs.map(|mut costs| {
-        costs.sort_by(f64::total_cmp);
-        costs[costs.len() / 2]
-    });
-    for (name, median) in names.iter().zip(medians) {
-        println!("{name:20} median {median:.3} us, ratio {:.2}", median / medians[0]);
-    }
+    load::compare(names, rounds, "message", |name| measure(name, connections, in_flight, seconds as u64));
 }
 
 /// Microseconds of the server's CPU per message, and how much of its core it used.
@@ -85,11 +56,7 @@ fn measure(name: &str, connections: usize, in_flight: usize, seconds: u64) -> (f
             });
         }
         tokio::time::sleep(Duration::from_millis(700)).await;
-        let (began, run, count) = (Instant::now(), server.run_nanos(), echoed.get());
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-        let (run, count) = (server.run_nanos() - run, echoed.get() - count);
-        assert!(count > 1000, "{name}: only {count} messages came back");
-        (run as f64 / 1e3 / count as f64, run as f64 / 1e9 / began.elapsed().as_secs_f64())
+        load::watch(&server, seconds, || echoed.get()).await
     })
 }
 
@@ -122,24 +89,6 @@ async fn drive(
     echoed: &std::cell::Cell<u64>,
 ) {
     let mut stream = upgrade(address, true).await;
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&bytes[..8]);
-    let hello = Hello {
-        version: VERSION,
-        session: SessionId::from_bytes(id),
-        key: SessionKey::from_bytes(bytes),
-        epoch: None,
-        attachment: Attachment::FIRST,
-        transport: TransportKind::WebSocket,
-        received: Seq::ZERO,
-        taken: None,
-        window: Window { messages: 256, bytes: 1 << 20 },
-        candidate: false,
-        auth: None,
-        client: None,
-    };
     let body = match encoding {
         Encoding::Binary => Body::from(vec![b'x'; BODY]),
         Encoding::Json => Body::from("x".repeat(BODY - 2)),
@@ -153,7 +102,7 @@ async fn drive(
             batch.push(&Frame::Message(Message { seq: *sent, kind: MessageKind::Plain, body: body.clone() }));
         }
     };
-    batch.push(&Frame::Hello(Box::new(hello)));
+    batch.push(&Frame::Hello(Box::new(load::hello(number))));
     push(&mut batch, &mut sent, in_flight);
     put_message(opcode, &batch.take(), &mut out);
     stream.write_all(&out).await.unwrap();
@@ -191,27 +140,18 @@ async fn drive(
 // The servers, each in a process of its own, on one core.
 
 fn serve(name: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        println!("{}", listener.local_addr().unwrap());
-        std::io::stdout().flush().unwrap();
-        let live = Server::builder().serve(echo).unwrap();
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            if name == "tungstenite" {
-                tokio::spawn(bare_echo(stream));
-                continue;
-            }
-            let service = live.service();
-            tokio::spawn(async move {
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
-                let _ = connection.with_upgrades().await;
-            });
-        }
+    load::serve(async |listener| match name {
+        "tungstenite" => serve_by_hand(listener).await,
+        _ => load::serve_sessions(listener, &Server::builder().serve(echo).unwrap()).await,
     });
+}
+
+async fn serve_by_hand(listener: TcpListener) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        tokio::spawn(bare_echo(stream));
+    }
 }
 
 async fn echo(mut socket: Socket, _hub: Hub) {

@@ -10,18 +10,13 @@
 mod load;
 
 use std::cell::Cell;
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
 use load::{Owned, put_message, setting, take_message, upgrade};
-use throughline::frame::{
-    Ack, Attachment, Batch, BatchWriter, Body, Encoding, Frame, Hello, Limits, Role, Seq, SessionId,
-    SessionKey, TransportKind, VERSION, Window,
-};
+use throughline::frame::{Ack, Batch, BatchWriter, Body, Encoding, Frame, Limits, Role, Seq};
 use throughline::room::payload::Join;
 use throughline::{Hub, Server, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,39 +28,14 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 const BODY: usize = 64;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    match arguments.iter().position(|argument| argument == "--serve") {
-        Some(at) => serve(arguments.get(at + 1).map_or("", String::as_str)),
-        // `cargo test --benches` only wants to know that it starts.
-        None if arguments.iter().any(|argument| argument == "--test") => {}
-        None => compare(),
-    }
+    load::main(compare, serve);
 }
 
 fn compare() {
-    let own = std::process::id().to_string();
-    let _ = Command::new("taskset").args(["-acp", "1", &own]).stdout(Stdio::null()).status();
     let (rounds, members) = (setting("ROUNDS", 3), setting("MEMBERS", 1000));
     println!("{BODY} B to {members} members, {} at a time, {rounds} rounds", setting("BURST", 4));
     let names = ["tungstenite", "throughline-plain", "throughline-rooms"];
-    let mut costs = names.map(|_| Vec::new());
-    for round in 1..=rounds {
-        for (name, costs) in names.iter().zip(&mut costs) {
-            let (micros, used) = measure(name, members);
-            println!(
-                "round {round}: {name:18} {micros:.3} us of server CPU per delivery, core {:.0} % used",
-                used * 100.0
-            );
-            costs.push(micros);
-        }
-    }
-    let medians = costs.map(|mut costs| {
-        costs.sort_by(f64::total_cmp);
-        costs[costs.len() / 2]
-    });
-    for (name, median) in names.iter().zip(medians) {
-        println!("{name:18} median {median:.3} us, ratio {:.2}", median / medians[0]);
-    }
+    load::compare(names, rounds, "delivery", |name| measure(name, members));
 }
 
 /// Microseconds of the server's CPU per delivery, and how much of its core it used.
@@ -88,11 +58,7 @@ fn measure(name: &str, members: usize) -> (f64, f64) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let (began, run, count) = (Instant::now(), server.run_nanos(), heard.get());
-        tokio::time::sleep(Duration::from_secs(setting("SECONDS", 3) as u64)).await;
-        let (run, count) = (server.run_nanos() - run, heard.get() - count);
-        assert!(count > 1000, "{name}: only {count} messages came");
-        (run as f64 / 1e3 / count as f64, run as f64 / 1e9 / began.elapsed().as_secs_f64())
+        load::watch(&server, setting("SECONDS", 3) as u64, || heard.get()).await
     })
 }
 
@@ -108,27 +74,8 @@ async fn listen_plain(mut stream: TcpStream, heard: Rc<Cell<u64>>) {
 /// A session by hand, which acknowledges what it has read as a client does: with company, or when half the window is
 /// taken.
 async fn listen(mut stream: TcpStream, number: usize, heard: Rc<Cell<u64>>) {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&bytes[..8]);
-    let window = Window { messages: 256, bytes: 1 << 20 };
-    let hello = Hello {
-        version: VERSION,
-        session: SessionId::from_bytes(id),
-        key: SessionKey::from_bytes(bytes),
-        epoch: None,
-        attachment: Attachment::FIRST,
-        transport: TransportKind::WebSocket,
-        received: Seq::ZERO,
-        taken: None,
-        window,
-        candidate: false,
-        auth: None,
-        client: None,
-    };
     let (mut batch, mut out) = (BatchWriter::new(Encoding::Binary), BytesMut::new());
-    batch.push(&Frame::Hello(Box::new(hello)));
+    batch.push(&Frame::Hello(Box::new(load::hello(number))));
     put_message(2, &batch.take(), &mut out);
     stream.write_all(&out).await.unwrap();
     let (mut received, mut told) = (Seq::ZERO, Seq::ZERO);
@@ -173,15 +120,9 @@ async fn listen(mut stream: TcpStream, number: usize, heard: Rc<Cell<u64>>) {
 // The servers, each in a process of its own, on one core.
 
 fn serve(name: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        println!("{}", listener.local_addr().unwrap());
-        std::io::stdout().flush().unwrap();
-        match name {
-            "tungstenite" => serve_by_hand(listener).await,
-            _ => serve_rooms(listener, name == "throughline-plain").await,
-        }
+    load::serve(async |listener| match name {
+        "tungstenite" => serve_by_hand(listener).await,
+        _ => serve_rooms(listener, name == "throughline-plain").await,
     });
 }
 
@@ -237,14 +178,5 @@ async fn serve_rooms(listener: TcpListener, plain: bool) {
             }
         }
     });
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let service = live.service();
-        tokio::spawn(async move {
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
-            let _ = connection.with_upgrades().await;
-        });
-    }
+    load::serve_sessions(listener, &live).await;
 }

@@ -1,11 +1,113 @@
-//! What benches that put a load on a server of their own share: the server's process, and WebSockets by hand.
+//! What benches that put a load on servers of their own share: the servers' processes, the comparison, and WebSockets by hand.
 
-use std::io::{BufRead, BufReader};
+use std::future::Future;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
+use throughline::Server;
+use throughline::frame::{Attachment, Hello, Seq, SessionId, SessionKey, TransportKind, VERSION, Window};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+
+/// Compares, or is one of the servers that are compared.
+pub(crate) fn main(compare: impl FnOnce(), serve: impl FnOnce(&str)) {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|argument| argument == "--serve") {
+        Some(at) => serve(arguments.get(at + 1).map_or("", String::as_str)),
+        // `cargo test --benches` only wants to know that it starts.
+        None if arguments.iter().any(|argument| argument == "--test") => {}
+        None => compare(),
+    }
+}
+
+/// Measures each in turn, so many times, from the second core, and divides the medians by the first one's.
+///
+/// What is measured is microseconds of a server's CPU per `what`, and how much of its core it used.
+pub(crate) fn compare<const N: usize>(
+    names: [&str; N],
+    rounds: usize,
+    what: &str,
+    mut measure: impl FnMut(&str) -> (f64, f64),
+) {
+    let own = std::process::id().to_string();
+    let _ = Command::new("taskset").args(["-acp", "1", &own]).stdout(Stdio::null()).status();
+    let mut costs = names.map(|_| Vec::new());
+    for round in 1..=rounds {
+        for (name, costs) in names.iter().zip(&mut costs) {
+            let (micros, used) = measure(name);
+            println!(
+                "round {round}: {name:20} {micros:.3} us of server CPU per {what}, core {:.0} % used",
+                used * 100.0
+            );
+            costs.push(micros);
+        }
+    }
+    let medians = costs.map(|mut costs| {
+        costs.sort_by(f64::total_cmp);
+        costs[costs.len() / 2]
+    });
+    for (name, median) in names.iter().zip(medians) {
+        println!("{name:20} median {median:.3} us, ratio {:.2}", median / medians[0]);
+    }
+}
+
+/// What a server used while a count rose, for so many seconds: see [`compare`].
+pub(crate) async fn watch(server: &Owned, seconds: u64, count: impl Fn() -> u64) -> (f64, f64) {
+    let (began, run, before) = (Instant::now(), server.run_nanos(), count());
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let (run, count) = (server.run_nanos() - run, count() - before);
+    assert!(count > 1000, "only {count} messages came");
+    (run as f64 / 1e3 / count as f64, run as f64 / 1e9 / began.elapsed().as_secs_f64())
+}
+
+/// Is a server, on one thread, until it is killed: says where it listens, and serves.
+pub(crate) fn serve<F: Future<Output = ()>>(with: impl FnOnce(TcpListener) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        std::io::stdout().flush().unwrap();
+        with(listener).await;
+    });
+}
+
+/// Serves sessions on whatever connects.
+pub(crate) async fn serve_sessions(listener: TcpListener, live: &Server) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let service = live.service();
+        tokio::spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
+            let _ = connection.with_upgrades().await;
+        });
+    }
+}
+
+/// The first word of a session by hand, one for each number.
+pub(crate) fn hello(number: usize) -> Hello {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&key[..8]);
+    Hello {
+        version: VERSION,
+        session: SessionId::from_bytes(id),
+        key: SessionKey::from_bytes(key),
+        epoch: None,
+        attachment: Attachment::FIRST,
+        transport: TransportKind::WebSocket,
+        received: Seq::ZERO,
+        taken: None,
+        window: Window { messages: 256, bytes: 1 << 20 },
+        candidate: false,
+        auth: None,
+        client: None,
+    }
+}
 
 /// A number from the environment.
 pub(crate) fn setting(name: &str, default: usize) -> usize {
