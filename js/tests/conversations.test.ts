@@ -65,7 +65,7 @@ class Replay {
   }
   private begin(): Session {
     const { session, key } = vectors.identities[this.identity]!;
-    return createSession(defaults, session, key, this.now, httpRules);
+    return createSession({ ...defaults, hold_: 10_000, longestHold_: 10_000 }, session, key, this.now, httpRules);
   }
 
   private bound(on: number): Binding {

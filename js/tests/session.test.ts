@@ -195,7 +195,7 @@ test("a poll that may hang is asked again, and not held", () => {
   const hold = () => (poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms;
   assert.equal(hold(), 0);
   pollEnded_(bound);
-  assert.equal(hold(), 10_000);
+  assert.equal(hold(), 2000);
   assert.equal(hold(), undefined);
   session.probe_();
   assert.equal(hold(), 0);
@@ -290,8 +290,8 @@ test("a poll that hangs after its hold is asked again without one, and the path 
   const hold = () => (poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms;
   assert.equal(hold(), 0);
   pollEnded_(bound);
-  assert.equal(hold(), 10_000);
-  pass(10_999);
+  assert.equal(hold(), 2000);
+  pass(2999);
   assert.equal(hold(), undefined);
   pass(1);
   assert.equal(hold(), 0);
@@ -312,4 +312,88 @@ test("what a round trip took decides how long the next may take", () => {
     pass(1);
     assert.deepEqual(saw(), [["detached", 1, "unproved"]]);
   }
+});
+
+test("a poll is held longer, by half, each time that nothing came until its hold ended, and not so long where that is cut", () => {
+  const { dial, hear, said, session, pass } = begin();
+  const poll = (bound: Binding) => (session.http_!.poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms;
+  const meet = () => {
+    const bound = dial("long-polling");
+    said(bound);
+    hear(bound, welcome(bound, { heartbeat_ms: 60_000 }));
+    assert.equal(poll(bound), 0);
+    session.http_!.pollEnded_(bound);
+    return bound;
+  };
+  const holds = (bound: Binding, count: number) =>
+    Array.from({ length: count }, () => {
+      const hold = poll(bound)!;
+      pass(hold);
+      hear(bound, ["ack", 0]);
+      session.http_!.pollEnded_(bound);
+      return hold;
+    });
+  assert.deepEqual(holds(meet(), 8), [2000, 3000, 4500, 6750, 10_125, 15_187, 22_781, 25_000]);
+  const bound = meet();
+  assert.deepEqual(holds(bound, 3), [2000, 3000, 4500]);
+  poll(bound);
+  pass(5000);
+  session.detach_(bound);
+  assert.deepEqual(holds(meet(), 3), [2000, 2500, 2500]);
+  pass(600_000);
+  assert.deepEqual(holds(meet(), 3), [2000, 3000, 4500]);
+});
+
+test("where silence is cut off, a path is asked in half the time, for ten minutes", () => {
+  const { bound, dial, hear, said, session, pass } = met();
+  pass(8000);
+  session.detach_(bound);
+  const next = dial();
+  said(next);
+  hear(next, welcome(next));
+  pass(3999);
+  assert.deepEqual(said(next), []);
+  pass(1);
+  assert.deepEqual(said(next), ["ping"]);
+  hear(next, ["pong", session.bindings_()[0]!.ping_]);
+  for (let time = 0; time < 600_000; time += 4000) {
+    pass(4000);
+    if (said(next)[0]) hear(next, ["pong", session.bindings_()[0]!.ping_]);
+  }
+  pass(10_000);
+  assert.deepEqual(said(next), []);
+});
+
+test("after two carriers that died before anything got through, little is put on one without a receipt, until nothing waits", () => {
+  const { bound, dial, hear, said, send, session } = met();
+  for (let number = 1; number <= 40; number++) send(number);
+  assert.equal(said(bound).length, 40);
+  session.detach_(bound);
+  const second = dial();
+  assert.equal(said(second).length, 41);
+  hear(second, welcome(second));
+  session.detach_(second);
+  const third = dial();
+  assert.deepEqual(said(third), ["hello"], "nothing behind it");
+  hear(third, welcome(third));
+  assert.deepEqual(said(third), [...Array<string>(16).fill("msg"), "ping"]);
+  hear(third, ["ack", 16]);
+  assert.deepEqual(said(third), [...Array<string>(16).fill("msg"), "ping"]);
+  hear(third, ["ack", 40]);
+  for (let number = 41; number <= 80; number++) send(number);
+  assert.equal(said(third).length, 40);
+});
+
+test("what a carrier got through is progress", () => {
+  const { bound, dial, hear, said, send, session } = met();
+  for (let number = 1; number <= 40; number++) send(number);
+  said(bound);
+  hear(bound, ["ack", 1]);
+  session.detach_(bound);
+  const second = dial();
+  said(second);
+  hear(second, welcome(second, { received: 2 }));
+  session.detach_(second);
+  const third = dial();
+  assert.equal(said(third).length, 39);
 });

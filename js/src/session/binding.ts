@@ -41,6 +41,10 @@ export interface Binding {
   polled_: number;
   fruitful_?: boolean;
   pollAt_: number;
+  /** What was acknowledged when it began to carry. */
+  base_?: number;
+  /** How long the next poll asks to be held. */
+  hold_?: number | undefined;
   /** When to ask whether the path lives. */
   probeAt_: number;
   /** What was acknowledged when a push ended last; pushes in a row without progress, and without answer; and until when

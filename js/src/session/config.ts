@@ -21,8 +21,10 @@ export interface Config {
   readonly ackDelay_: number;
   readonly lightAckDelay_: number;
   readonly closeTimeout_: number;
-  /** How long to ask a poll to be held. */
+  /** How long to ask a poll to be held, at first. */
   readonly hold_: number;
+  /** And at the longest. */
+  readonly longestHold_: number;
   /** From `hello` to `welcome`. */
   readonly welcomeWithin_: number;
   /** The most that what takes one round trip may take: a proof, or the answer to `attach`. */
@@ -42,7 +44,8 @@ export const defaults: Config = {
   ackDelay_: 50,
   lightAckDelay_: 2_000,
   closeTimeout_: 10_000,
-  hold_: 10_000,
+  hold_: 2_000,
+  longestHold_: 25_000,
   welcomeWithin_: 10_000,
   proveWithin_: 3_000,
   unansweredWithin_: 60_000,

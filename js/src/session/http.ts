@@ -20,8 +20,8 @@ export interface Inner {
   has_(bound: Binding): boolean;
   carries_(bound: Binding): boolean;
   now_(): number;
-  /** How long a poll may be held. */
-  hold_(): number;
+  /** How long a path may be silent. */
+  calm_(): number;
   answerTime_(): number;
   detach_(bound: Binding, why: "uplink lost"): void;
   /** Notes that what was said may have been lost. */
@@ -29,60 +29,67 @@ export interface Inner {
   request_(bound: Binding, hold: number): Frame | undefined;
 }
 
-export const httpRules = ({ config_, outbox_, has_, carries_, now_, hold_, answerTime_, detach_, doubt_, request_ }: Inner) => ({
-  /** Notes that the push in flight has ended. What the server did not take is sent again: at once if it took something,
-   * otherwise after a pause that grows, but where a box refused it for its size. */
-  pushEnded_(bound: Binding, answered: boolean, refused?: boolean) {
-    const repeats = carries_(bound) && outbox_.isAdvanced_();
-    const acked = outbox_.acked_();
-    if (!has_(bound)) return;
-    if (refused) bound.fruitless_ = 0;
-    if (answered) bound.unanswered_ = 0;
-    else {
-      // What else the push may have brought is said again; for `attach` the time is out.
-      bound.closingSaid_ = bound.closeSaid_ = false;
-      bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;
-      bound.pongDue_ ??= bound.pongSaid_;
-      if (!refused && ++bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach_(bound, "uplink lost");
-    }
-    if (acked > bound.pushAcked_ || !repeats) {
-      bound.fruitless_ = 0;
-      bound.retryAt_ = Infinity;
-    } else {
-      bound.retryAt_ = now_() + Math.min(config_.pushRetry_ * 2 ** Math.min(bound.fruitless_++, 8), MAX_PUSH_RETRY);
-    }
-    bound.pushAcked_ = acked;
-    if (repeats) outbox_.rewind_();
-    if (!answered) doubt_();
-  },
+export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, answerTime_, detach_, doubt_, request_ }: Inner) => {
+  /** How long a poll is to be held. */
+  const hold = (bound: Binding) => Math.min((bound.hold_ ??= config_.hold_), calm_(), config_.longestHold_) | 0;
 
-  /** The `poll` that may go now: it need not wait for a push in flight. */
-  poll_(bound: Binding): Frame | undefined {
-    const { kind_, stage_, pollOpen_, pollAt_, proved_ } = bound;
-    if (!has_(bound) || kind_ !== "long-polling" || stage_ === GREETING || pollOpen_ || pollAt_ < Infinity) return;
-    // A poll that must prove something is not held.
-    const poll = request_(bound, proved_ ? hold_() : 0);
-    bound.pollOpen_ = !!poll;
-    bound.fruitful_ = !proved_;
-    bound.polled_ = now_();
-    if (poll && proved_) bound.probeAt_ = now_() + hold_() + answerTime_();
-    return poll;
-  },
+  return {
+    /** Notes that the push in flight has ended. What the server did not take is sent again: at once if it took something,
+     * otherwise after a pause that grows, but where a box refused it for its size. */
+    pushEnded_(bound: Binding, answered: boolean, refused?: boolean) {
+      const repeats = carries_(bound) && outbox_.isAdvanced_();
+      const acked = outbox_.acked_();
+      if (!has_(bound)) return;
+      if (refused) bound.fruitless_ = 0;
+      if (answered) bound.unanswered_ = 0;
+      else {
+        // What else the push may have brought is said again; for `attach` the time is out.
+        bound.closingSaid_ = bound.closeSaid_ = false;
+        bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;
+        bound.pongDue_ ??= bound.pongSaid_;
+        if (!refused && ++bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach_(bound, "uplink lost");
+      }
+      if (acked > bound.pushAcked_ || !repeats) {
+        bound.fruitless_ = 0;
+        bound.retryAt_ = Infinity;
+      } else {
+        bound.retryAt_ = now_() + Math.min(config_.pushRetry_ * 2 ** Math.min(bound.fruitless_++, 8), MAX_PUSH_RETRY);
+      }
+      bound.pushAcked_ = acked;
+      if (repeats) outbox_.rewind_();
+      if (!answered) doubt_();
+    },
 
-  /** Notes that the open poll was answered and all its frames were handed over. */
-  pollEnded_(bound: Binding) {
-    const now = now_();
-    if (!has_(bound) || !bound.pollOpen_) return;
-    const early = now - bound.polled_ < Math.max(hold_() / 2, EMPTY_POLL_PAUSE);
-    if (early && !bound.fruitful_) bound.pollAt_ = now + EMPTY_POLL_PAUSE;
-    bound.pollOpen_ = bound.fruitful_ = false;
-    bound.probeAt_ = Infinity;
-    bound.heard_ = now;
-    if (bound.stage_ === ATTACHED && !bound.proved_) {
-      bound.proved_ = true;
-      bound.until_ = Infinity;
-    }
-  },
-});
+    /** The `poll` that may go now: it need not wait for a push in flight. */
+    poll_(bound: Binding): Frame | undefined {
+      const { kind_, stage_, pollOpen_, pollAt_, proved_ } = bound;
+      if (!has_(bound) || kind_ !== "long-polling" || stage_ === GREETING || pollOpen_ || pollAt_ < Infinity) return;
+      // A poll that must prove something is not held.
+      const poll = request_(bound, proved_ ? hold(bound) : 0);
+      bound.pollOpen_ = !!poll;
+      bound.fruitful_ = !proved_;
+      bound.polled_ = now_();
+      if (poll && proved_) bound.probeAt_ = now_() + hold(bound) + answerTime_();
+      return poll;
+    },
+
+    /** Notes that the open poll was answered and all its frames were handed over. */
+    pollEnded_(bound: Binding) {
+      const now = now_();
+      if (!has_(bound) || !bound.pollOpen_) return;
+      const early = now - bound.polled_ < Math.max(hold(bound) / 2, EMPTY_POLL_PAUSE);
+      if (early && !bound.fruitful_) bound.pollAt_ = now + EMPTY_POLL_PAUSE;
+      // What was held so long may be held longer.
+      if (!early && !bound.fruitful_) bound.hold_! *= 1.5;
+      bound.pollOpen_ = bound.fruitful_ = false;
+      bound.probeAt_ = Infinity;
+      bound.heard_ = now;
+      if (bound.stage_ === ATTACHED && !bound.proved_) {
+        bound.proved_ = true;
+        bound.until_ = Infinity;
+      }
+    },
+  };
+};
 
 export type HttpRules = typeof httpRules;

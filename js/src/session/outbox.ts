@@ -88,6 +88,8 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
       if (fresh) number();
       return [held, fresh];
     },
+    /** Whether so much is on the transport that carries as a careful end puts there without a receipt. */
+    isReined_: () => cursor >= 16 || queue.slice(0, cursor).reduce((sum, held) => sum + held[4], 0) >= 1024,
     /** Begins again at the oldest unacknowledged message. */
     rewind_() {
       cursor = asked = 0;
@@ -99,7 +101,7 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
     ask_(awaited: boolean, bound: Window): boolean {
       const full = () => cursor === queue.length && (queue.length * 2 >= bound.messages || bytes * 2 >= bound.bytes);
       const asks = cursor > 0 && asked <= acked && (awaited || full());
-      if (asks) asked = acked + numbered;
+      if (asks) asked = acked + cursor;
       return asks;
     },
     isNews_: (received: number, took: number) => received > acked || took > taken,

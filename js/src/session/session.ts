@@ -71,6 +71,10 @@ const OPEN = 0;
 const CLOSING = 1;
 const ENDED = 2;
 
+/** After so many carriers in a row that died before anything got through, little is put on one at a time. */
+const CAREFUL = 2;
+/** How long it counts that silence was cut off. */
+const VERDICT = 600_000;
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
 export const createSession = (config: Config, id: string, key: string, now: number, rules?: HttpRules, saved: Partial<Saved> = {}) => {
@@ -98,6 +102,12 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   /** Since when a `hello` with messages is unanswered. */
   let waitingSince = Infinity;
   let heartbeat = 0;
+  /** Carriers in a row that died before anything got through. */
+  let fruitless = 0;
+  /** After so much silence a path is asked, and so long a poll is held, because one was cut in twice the time; until when that
+   * counts. */
+  let quiet = 0;
+  let quietUntil = 0;
   /** The latest round trip that was measured; unknown it is long. */
   let trip = Infinity;
   let maxMessage = limits.message_;
@@ -115,6 +125,12 @@ export const createSession = (config: Config, id: string, key: string, now: numb
 
   const detach = (bound: Binding, why: Why, close?: Close) => {
     if (!bindings.includes(bound)) return;
+    const silence = now - bound.heard_;
+    if (why === "ended" && bound.proved_ && silence >= 1000) {
+      quiet = silence / 2;
+      quietUntil = now + VERDICT;
+    }
+    if (carrier() === bound && outbox.isAdvanced_() && outbox.acked_() === bound.base_) fruitless++;
     bindings = bindings.filter((other) => other !== bound);
     if (phase === ENDED) return;
     events.push((on) => on.detached_(bound, why, close));
@@ -169,14 +185,19 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     // A newer poll takes the place of the one that may hang.
     bound.pollOpen_ = false;
     bound.pollAt_ = Infinity;
+    bound.hold_ = undefined;
     if (bound.kind_ !== "long-polling") {
       bound.ping_ = Math.max(bound.ping_, bound.attachment_) + 1;
       bound.pingDue_ = true;
     }
   };
-  /** A WebSocket on which messages wait for their receipt is asked when nothing comes: not before it may be due. */
+  /** A WebSocket on which messages wait for their receipt is asked when nothing comes: not before it may be due. What may be
+   * cut for its silence is asked before. */
   const doubtAt = ({ kind_ }: Binding) =>
-    kind_ === "websocket" && outbox.isAdvanced_() ? now + config.lightAckDelay_ + answerTime() : Infinity;
+    kind_ === "long-polling"
+      ? Infinity
+      : now + Math.min(calm(), kind_ === "websocket" && outbox.isAdvanced_() ? config.lightAckDelay_ + answerTime() : Infinity);
+  const calm = () => (now < quietUntil ? quiet : Infinity);
 
   /** Gives up waiting for an answer, if that was long enough. */
   const abandonIfDue = () => {
@@ -208,6 +229,12 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         events.push((on) => on.reply_(request, tag === "res", body));
       }
     }
+  };
+
+  const acknowledge = (received: number, taken?: number | null): boolean => {
+    const legal = outbox.acknowledge_(received, taken ?? received);
+    if (!outbox.held_().messages) fruitless = 0;
+    return legal;
   };
 
   const handleClose = (bound: Binding, [, code, reason, detail = {}]: CloseFrame) => {
@@ -245,7 +272,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       return finish(makeClose("unknown_session"), "peer");
     }
     outbox.renumber_(welcome.received, welcome.taken ?? welcome.received);
-    if (!outbox.acknowledge_(welcome.received, welcome.taken ?? welcome.received)) return fail("receipt");
+    if (!acknowledge(welcome.received, welcome.taken)) return fail("receipt");
     const isAlone = !carrier();
     outbox.window_(welcome.window);
     inbox.maxMessage_((maxMessage = welcome.max_message_bytes));
@@ -287,6 +314,15 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     authDue ||= authSaid;
   };
 
+  /** On another carrier it begins again at the oldest message. */
+  const rewind = (bound: Binding) => {
+    outbox.rewind_();
+    bound.base_ = outbox.acked_();
+  };
+  const isCareful = () => fruitless >= CAREFUL;
+  /** Whether a message may be put on the transport that carries. */
+  const mayGive = ({ stage_ }: Binding, fresh = true) => !(isCareful() && (!stage_ || outbox.isReined_())) && outbox.hasNext_(fresh);
+
   /** The server has answered `attach`: from here on this one carries. */
   const completeAttach = (bound: Binding) => {
     // A poll that was answered has proved itself; a stream may have been attached in need.
@@ -295,7 +331,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     bound.candidate_ = false;
     bound.until_ = bound.proved_ ? Infinity : now + answerTime();
     fence(bound);
-    outbox.rewind_();
+    rewind(bound);
     doubt();
     events.push((on) => on.attached_(bound, true));
   };
@@ -305,7 +341,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     const [tag, value] = frame;
     switch (tag) {
       case "ack":
-        if (!outbox.acknowledge_(value, frame[2] ?? value)) fail("receipt");
+        if (!acknowledge(value, frame[2])) fail("receipt");
         else if (!push && bound.stage_ === ATTACHING) completeAttach(bound);
         break;
       case "close":
@@ -409,7 +445,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     const first = control(bound);
     // While `attach` waits for its answer the server may have fenced the old path already.
     if (first || carrier() !== bound || (bindings[1] && isMoving())) return first;
-    if (bound.retryAt_ === Infinity && !peerCloses && outbox.hasNext_(stage_ > 0 || !epoch || !config.cautious_)) {
+    if (bound.retryAt_ === Infinity && !peerCloses && mayGive(bound, stage_ > 0 || !epoch || !config.cautious_)) {
       if (stage_ && inbox.isUntold_()) return ack();
       if (!epoch) waitingSince = Math.min(waitingSince, now);
       const [held, fresh] = outbox.next_();
@@ -422,7 +458,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     const last = goodbye(bound);
     if (last || bound.kind_ !== "websocket" || !bound.proved_) return last;
     // Pushes are answered by receipts, and the pong to a probe is to be the latest.
-    return outbox.ask_(phase === CLOSING || (!!awaited && (!awaited[1] || awaited[1] > outbox.acked_())), config.outbox_) ? ["ping"] : undefined;
+    return outbox.ask_(phase === CLOSING || isCareful() || (!!awaited && (!awaited[1] || awaited[1] > outbox.acked_())), config.outbox_) ? ["ping"] : undefined;
   };
   const goodbye = (bound: Binding): Frame | undefined => {
     // Two ends that close at once take nothing more from each other and would wait in vain for receipts: who has seen
@@ -432,8 +468,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       bound.closeSaid_ = true;
       return seal(closing);
     }
-    // Where the window holds messages back, a peer that closes as well must be told, or neither says more.
-    if (bound.closingSaid_ || outbox.isHandedOver_() || outbox.hasNext_()) return;
+    // Where the window, or care, holds messages back, a peer that closes as well must be told, or neither says more.
+    if (bound.closingSaid_ || outbox.isHandedOver_() || mayGive(bound)) return;
     bound.closingSaid_ = true;
     return ["closing"];
   };
@@ -445,15 +481,17 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     has_: (bound) => bindings.includes(bound),
     carries_: (bound) => carrier() === bound,
     now_: () => now,
-    hold_: () => Math.min(config.hold_, heartbeat),
+    calm_: () => Math.min(calm(), heartbeat),
     detach_: detach,
     doubt_: doubt,
     request_: (bound, hold_ms) => (phase === ENDED || !inbox.isSafe_() ? undefined : ["poll", { ...address(bound), ...tellOn(bound), hold_ms }]),
   };
 
+  const http = rules?.(inner);
+
   return {
     /** What requests and polls need besides. */
-    http_: rules?.(inner),
+    http_: http,
     id_: id,
     state_: (): SavedState => [id, key, epoch, highest, inbox.received_(), outbox.acked_()],
     queue_: outbox.queue_,
@@ -551,7 +589,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       auth = token ?? auth;
       if (!candidate) {
         fence(bound);
-        outbox.rewind_();
+        rewind(bound);
       }
       bindings.push(bound);
       return bound;

@@ -233,7 +233,7 @@ for (const [silent, expected, within] of [
   ["websocket", "sse", 2500],
   ["sse", "long-polling", 2500],
   // The hold has to pass before it shows that a held poll does not come back.
-  ["poll", "long-polling", 15_000],
+  ["poll", "long-polling", 8000],
 ]) {
   test(`where WebSockets open and carry nothing, and ${silent} hangs, ${expected} brings what is sent within ${within / 1000} s`, async () => {
     const trap = await serveTrap(server.address, silent);
