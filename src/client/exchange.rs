@@ -30,6 +30,9 @@ const POOLED: usize = 2;
 /// session is to learn of it.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long: less than the 30 s after which the most impatient of common boxes forget a connection, perhaps in silence.
+const POOLED_FOR: Duration = Duration::from_secs(25);
+
 /// The requests of one attachment.
 ///
 /// Each attachment has a pool of its own: after a change of network no request goes to a dead connection of before.
@@ -50,6 +53,7 @@ impl HyperExchange {
         let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(POOLED)
+            .pool_idle_timeout(POOLED_FOR)
             .build(connections);
         Self { client, forward, answered: AtomicBool::new(false) }
     }

@@ -12,6 +12,9 @@ use super::verdicts::{FINDINGS_HOLD, Findings, instant_of, moment_of};
 /// Less silence than this before an end is chance.
 const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
+/// Less silence than this before a path was found dead is chance: paths die at any time, and this one was not ended by anybody.
+const LEAST_DEADLY: Duration = Duration::from_secs(5);
+
 /// Nobody pings more often.
 const LEAST_PING: Duration = Duration::from_millis(500);
 
@@ -65,6 +68,13 @@ impl Learning {
         let last = limits.last_age.replace(life);
         if last.is_some_and(|last| last.abs_diff(life) <= life / 10) {
             limits.age = Some((life, now));
+        }
+    }
+
+    /// A carrier was found dead: nobody had ended it.
+    pub(super) fn fell_silent(&mut self, kind: TransportKind, departure: Departure, now: Instant) {
+        if let Some(idle) = departure.idle.filter(|idle| *idle >= LEAST_DEADLY) {
+            self.of(kind).ping_after = Some((idle / 2, now));
         }
     }
 
@@ -153,6 +163,20 @@ mod tests {
         let (mut learning, now) = (Learning::default(), Instant::now());
         learning.ended(WebSocket, 60 * SECOND, quiet(SECOND / 2), now);
         assert_eq!(learning.lesson(WebSocket, now), Lesson::default());
+    }
+
+    #[test]
+    fn after_a_silent_drop_the_next_ping_comes_in_half_the_time() {
+        let (mut learning, now) = (Learning::default(), Instant::now());
+        let silent = |seconds: u32| Departure { idle: Some(seconds * SECOND), ..quiet(30 * SECOND) };
+        learning.fell_silent(WebSocket, quiet(30 * SECOND), now);
+        learning.fell_silent(WebSocket, silent(4), now);
+        assert_eq!(learning.lesson(WebSocket, now), Lesson::default(), "that is chance");
+        for (idle, next) in [(20, 10), (10, 5)] {
+            learning.fell_silent(WebSocket, silent(idle), now);
+            assert_eq!(learning.lesson(WebSocket, now).ping_after, Some(next * SECOND));
+        }
+        assert_eq!(learning.lesson(Sse, now), Lesson::default(), "each kind by itself");
     }
 
     #[test]

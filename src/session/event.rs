@@ -75,6 +75,9 @@ pub enum Event {
 pub struct Departure {
     /// How long nothing had come by it.
     pub quiet: Duration,
+    /// Client, not on long-polling: how long nothing had come when the first thing was said, or due from the server, that
+    /// nothing answered any more; none if something had come behind a longer silence before.
+    pub idle: Option<Duration>,
     /// Client, long-polling: how old the open poll was.
     pub polling: Option<Duration>,
     /// Whether it carried the session and a message was received or acknowledged meanwhile.

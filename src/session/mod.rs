@@ -22,8 +22,10 @@ mod inbox;
 mod moment;
 mod outbox;
 mod path;
+mod progress;
 mod receive;
 mod server;
+mod silence;
 #[cfg(test)]
 mod tests;
 mod timing;

@@ -1,17 +1,16 @@
-//! How a client judges its path: by what takes one round trip and does not come in time. And how both ends go on where
-//! every carrier dies before anything got through.
+//! How a client judges its path: by what takes one round trip and does not come in time.
 //!
-//! It implements `docs/PROTOCOL.md`, "Paths", and what "Starting" and "Switching" there say of sessions.
+//! It implements `docs/PROTOCOL.md`, "Paths".
 
 use std::time::{Duration, Instant};
 
-use crate::frame::{Ack, Attachment, Frame, Role, TransportKind};
+use crate::frame::{Attachment, Frame, TransportKind};
 
-use super::binding::{Binding, Stage};
-use super::outbox::WrongAck;
+use super::binding::Stage;
+use super::silence::Holds;
 use super::timing::earlier;
 use super::trial::Trial;
-use super::{Config, Departure, DetachReason, Moment, Receipts, Session, later};
+use super::{Config, DetachReason, Moment, Session, later};
 
 /// The least that a client waits for what takes one round trip.
 const LEAST_ANSWER_TIME: Duration = Duration::from_secs(1);
@@ -33,16 +32,6 @@ const FRAME_BYTES: u64 = 16;
 
 /// After so long without a whole frame, bytes that come are those of a large or slow one.
 const LONG_FRAME: Duration = Duration::from_millis(250);
-
-/// The longest hold that a client asks for by itself.
-const LONGEST_HOLD: Duration = Duration::from_secs(25);
-
-/// After so many carriers in a row that ended without progress an end is careful.
-const CAREFUL: u8 = 2;
-
-/// What a careful end has on a carrier without a receipt.
-const CAREFUL_MESSAGES: usize = 16;
-const CAREFUL_BYTES: u64 = 1 << 10;
 
 /// What is known of a network, for the sessions of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,29 +57,27 @@ impl Lesson {
 pub(super) struct Path {
     /// The round trip that was measured last.
     round_trip: Option<Duration>,
-    /// How long to ask a poll to be held, and how long at most.
-    hold: Duration,
-    longest_hold: Duration,
-    /// What the latest poll asked for.
-    asked_hold: Duration,
+    pub(super) holds: Holds,
     ping_after: Option<Duration>,
     /// Whether a message was received since the latest attachment.
-    delivered: bool,
+    pub(super) delivered: bool,
+    /// The longest silence behind which something came yet, since then.
+    pub(super) outlived: Duration,
     /// Since when own messages wait for a receipt, if they do.
-    given_at: Moment,
+    pub(super) given_at: Moment,
     /// The ping that has no answer yet.
-    asked: Option<Question>,
+    pub(super) asked: Option<Question>,
     /// When the peer last proved that own frames reach it: by a receipt for more, or by a pong.
-    answered_at: Moment,
+    pub(super) answered_at: Moment,
     /// When the receipt of own messages was asked for, if nothing was acknowledged since.
-    receipt_asked_at: Option<Moment>,
+    pub(super) receipt_asked_at: Option<Moment>,
     /// Bytes of all frames that came.
     heard_bytes: u64,
     /// When bytes last came of a frame that takes long.
     partial_at: Moment,
     /// What was counted last of the bytes that come, and when that was new.
     arrived: (Option<Attachment>, u64),
-    arrived_at: Moment,
+    pub(super) arrived_at: Moment,
     pub(super) trial: Trial,
     /// There is no other transport to go to.
     pub(super) alone: bool,
@@ -98,9 +85,9 @@ pub(super) struct Path {
 
 /// A ping that waits for its pong.
 #[derive(Clone, Copy, Debug)]
-struct Question {
-    attachment: Attachment,
-    at: Moment,
+pub(super) struct Question {
+    pub(super) attachment: Attachment,
+    pub(super) at: Moment,
     /// What had come by then: more may stand in front of the pong.
     heard_bytes: u64,
     /// Whether it is asked on trial.
@@ -118,11 +105,10 @@ impl Path {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             round_trip: None,
-            hold: config.hold,
-            longest_hold: config.hold.max(LONGEST_HOLD),
-            asked_hold: Duration::ZERO,
+            holds: Holds::new(config.hold),
             ping_after: None,
             delivered: false,
+            outlived: Duration::ZERO,
             given_at: Moment::BEGIN,
             asked: None,
             answered_at: Moment::BEGIN,
@@ -154,12 +140,10 @@ impl Session {
 
     /// Client: takes what is known of the network.
     pub fn learn(&mut self, lesson: Lesson) {
-        let first = self.config.hold;
         if let Some(client) = &mut self.client {
             let path = &mut client.path;
             (path.ping_after, path.alone) = (lesson.ping_after, lesson.alone);
-            path.longest_hold = lesson.longest_hold.unwrap_or(first.max(LONGEST_HOLD));
-            path.hold = path.hold.min(path.longest_hold);
+            path.holds.limit(lesson.longest_hold);
         }
     }
 
@@ -201,30 +185,6 @@ impl Session {
             client.path.trial.note_message(now);
         }
         client.path.heard_bytes = client.path.heard_bytes.saturating_add(body + FRAME_BYTES);
-    }
-
-    /// How long to ask a poll to be held.
-    pub(super) fn hold(&self) -> Duration {
-        let hold = self.client.as_ref().map_or(self.config.hold, |client| client.path.hold);
-        hold.min(self.heartbeat())
-    }
-
-    /// A poll asks to be held for so long.
-    pub(super) fn note_hold(&mut self, hold: Duration) {
-        self.client.iter_mut().for_each(|client| client.path.asked_hold = hold);
-    }
-
-    /// A poll was answered with nothing when its hold ended.
-    pub(super) fn lengthen_hold(&mut self) {
-        let Some(client) = &mut self.client else { return };
-        let path = &mut client.path;
-        path.hold = path.hold.saturating_mul(3).min(path.longest_hold.saturating_mul(2)) / 2;
-    }
-
-    /// Nothing is known of how long polls may be held on what carries now.
-    pub(super) fn begin_holds(&mut self) {
-        let first = self.config.hold;
-        self.client.iter_mut().for_each(|client| client.path.hold = first.min(client.path.longest_hold));
     }
 
     /// Measures the round trip that began with the `hello` or poll of an attachment.
@@ -330,7 +290,7 @@ impl Session {
         let answer = self.answer_time();
         let heard = carrier.heard_at.max(path.arrived_at);
         if carrier.is_polling() {
-            let begun = later(carrier.polled_at, path.asked_hold).max(path.arrived_at);
+            let begun = later(carrier.polled_at, path.holds.asked()).max(path.arrived_at);
             return carrier.poll_open.then(|| later(begun, answer));
         }
         if let Some(asked) = self.question(carrier.attachment) {
@@ -352,7 +312,7 @@ impl Session {
     }
 
     /// The ping on an attachment that has no answer yet.
-    fn question(&self, attachment: Attachment) -> Option<Question> {
+    pub(super) fn question(&self, attachment: Attachment) -> Option<Question> {
         self.client.as_ref()?.path.asked.filter(|asked| asked.attachment == attachment)
     }
 
@@ -368,6 +328,7 @@ impl Session {
         let Some(carrier) = self.carrier() else { return };
         let attachment = carrier.attachment;
         if carrier.is_polling() {
+            self.note_lost_poll();
             return self.poll_anew(now, attachment);
         }
         let half = self.answer_time() / 2;
@@ -410,81 +371,5 @@ impl Session {
         if late && proving && until > now && now.since(binding.polled_at) < LONGEST_PROOF {
             binding.until = Some(until);
         }
-    }
-
-    // Progress, of both ends.
-
-    /// A message was received.
-    pub(super) fn note_delivered(&mut self) {
-        if let Some(client) = &mut self.client {
-            client.path.delivered = true;
-        }
-    }
-
-    /// Takes a receipt, and notes whether it is progress.
-    pub(super) fn take_receipt(&mut self, ack: Ack) -> Result<(), WrongAck> {
-        let before = self.outbox.acked();
-        self.outbox.acknowledge(ack)?;
-        if self.outbox.acked() > before {
-            self.progressed = true;
-            self.note_acknowledged();
-            if self.outbox.is_empty() {
-                self.fruitless = 0;
-            }
-        }
-        Ok(())
-    }
-
-    /// The peer has acknowledged more: what was said reaches it.
-    fn note_acknowledged(&mut self) {
-        let (now, carrier) =
-            (self.now, self.carrier().map(|carrier| (carrier.attachment, carrier.transport)));
-        let Some(client) = &mut self.client else { return };
-        (client.path.answered_at, client.path.receipt_asked_at) = (now, None);
-        // On a stream the answers to pushes say so, too, which prove nothing of it.
-        if let Some((attachment, TransportKind::WebSocket)) = carrier {
-            client.path.asked.take_if(|asked| asked.attachment == attachment);
-        }
-    }
-
-    /// Begins again at the oldest unacknowledged message, for another carrier.
-    pub(super) fn begin_carrier(&mut self) {
-        self.progressed = false;
-        let now = self.now;
-        if let Some(client) = &mut self.client {
-            let path = &mut client.path;
-            (path.delivered, path.answered_at, path.receipt_asked_at) = (false, now, None);
-            path.trial = Trial::default();
-        }
-        self.begin_holds();
-        self.outbox.rewind();
-    }
-
-    /// Judges an attachment that was given up.
-    pub(super) fn depart(&mut self, binding: &Binding, carried: bool) -> Departure {
-        let now = self.now;
-        if carried && !self.progressed && self.outbox.is_advanced() {
-            self.fruitless = self.fruitless.saturating_add(1);
-        }
-        let polling = self.role() == Role::Client && binding.poll_open;
-        Departure {
-            quiet: now.since(binding.heard_at),
-            polling: polling.then(|| now.since(binding.polled_at)),
-            progressed: carried && self.progressed,
-            delivered: carried && self.client.as_ref().is_some_and(|client| client.path.delivered),
-            owing: !self.outbox.is_empty(),
-        }
-    }
-
-    /// Whether carriers die before anything gets through: then little is put on one at a time.
-    pub(super) fn is_careful(&self) -> bool {
-        self.fruitless >= CAREFUL && self.config.receipts == Receipts::Given
-    }
-
-    /// Whether a careful end waits for a receipt, or for `welcome`, before it puts more on an attachment.
-    pub(super) fn is_reined(&self, attachment: Attachment) -> bool {
-        self.is_careful()
-            && (self.outbox.has_given(CAREFUL_MESSAGES, CAREFUL_BYTES)
-                || self.binding(attachment).is_some_and(|binding| binding.stage == Stage::Greeting))
     }
 }

@@ -26,7 +26,10 @@ impl Session {
             (Role::Server, _) => binding.is_answered_by(frame),
         };
         if proves_life {
-            binding.heard_at = now;
+            let quiet = now.since(std::mem::replace(&mut binding.heard_at, now));
+            if role == Role::Client && binding.stage == Stage::Attached {
+                self.note_outlived(quiet);
+            }
         }
         if via == Via::Carrier {
             self.note_frame(frame);

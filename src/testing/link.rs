@@ -1,7 +1,7 @@
 //! One connection through the network: what passes on it, how fast, and when it is cut.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -89,6 +89,7 @@ pub(super) struct Link {
     opened: Instant,
     active: Mutex<Instant>,
     passed: [AtomicU64; 2],
+    dead: AtomicBool,
     /// Whether a response is awaited or under way.
     pub(super) busy: watch::Sender<bool>,
 }
@@ -97,7 +98,8 @@ impl Link {
     pub(super) fn new(script: Arc<Script>) -> Self {
         let now = Instant::now();
         let passed = Default::default();
-        Self { script, opened: now, active: Mutex::new(now), passed, busy: watch::Sender::new(false) }
+        let (active, dead) = (Mutex::new(now), AtomicBool::new(false));
+        Self { script, opened: now, active, passed, dead, busy: watch::Sender::new(false) }
     }
 
     /// Passes bytes on, as the rules have it. An error is the end of the connection.
@@ -123,7 +125,21 @@ impl Link {
         Ok(())
     }
 
+    /// Whether it was idle for so long that it is dead.
+    fn is_dead(&self) -> bool {
+        let idle = self.active.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let dead = |rule| matches!(rule, Rule::DropIdle(limit) if idle >= limit).then_some(());
+        self.dead.load(Relaxed)
+            || self.script.act(dead).is_some_and(|()| {
+                self.dead.store(true, Relaxed);
+                true
+            })
+    }
+
     async fn write(&self, direction: Direction, bytes: &[u8], to: &mut Writer) -> io::Result<()> {
+        if self.is_dead() {
+            return Ok(());
+        }
         let count = bytes.len() as u64;
         let before = self.passed[direction as usize].fetch_add(count, Relaxed);
         let limit = |rule| match rule {

@@ -59,6 +59,9 @@ pub enum Rule {
     SwallowPost,
     /// Connection: closed once no byte has passed for so long, either way.
     CloseIdle(Duration),
+    /// Connection: dead once no byte has passed for so long, either way, and nobody is told: what is said from then on
+    /// vanishes.
+    DropIdle(Duration),
     /// Connection: closed at this age, but between two exchanges: a response that is under way goes to its end.
     CloseOld(Duration),
     /// Piece: kept for so long before it passes. What comes meanwhile waits behind it, so this limits the rate too.

@@ -12,6 +12,8 @@
     reason = "tests say what they expect by panicking"
 )]
 
+mod lab;
+mod living;
 #[path = "../support/pair.rs"]
 mod pair;
 #[path = "../support/mod.rs"]

@@ -384,8 +384,10 @@ impl ClientSupervisor {
             DetachReason::Unproved | DetachReason::UplinkLost => self.plan.demote(kind, now),
             _ => self.plan.ended_after(kind, life, now),
         }
-        if *reason == DetachReason::Ended {
-            self.learning.ended(kind, life, departure, now);
+        match reason {
+            DetachReason::Ended => self.learning.ended(kind, life, departure, now),
+            DetachReason::Silent => self.learning.fell_silent(kind, departure, now),
+            _ => {}
         }
         self.probing.lived(life);
         self.keep_verdicts();

@@ -326,6 +326,62 @@ fn a_departure_tells_what_can_be_learned() {
     assert_eq!((cut.polling, cut.owing), (Some(Duration::from_millis(700)), true));
 }
 
+/// The silence behind which a client finds its carrier dead, after a carrier's life so far.
+fn deadly(kind: TransportKind, life: impl FnOnce(&mut Ends)) -> Option<Duration> {
+    let mut ends = Ends::met(kind);
+    life(&mut ends);
+    for _ in 0..100 {
+        // What it asks vanishes.
+        lend(&mut ends.client, number(1));
+        ends.later(500);
+        if let [departure] = departures(&mut ends.client)[..] {
+            return departure.idle;
+        }
+    }
+    panic!("nobody notices");
+}
+
+#[test]
+fn the_silence_that_a_path_did_not_outlive_is_told() {
+    let second = Duration::from_secs(1);
+    for kind in [WebSocket, Sse] {
+        assert_eq!(deadly(kind, |_| {}), Some(20 * second), "{kind}: the heartbeat was due");
+        let learned = |ends: &mut Ends| ends.client.learn(Lesson::new(Some(7 * second), None));
+        assert_eq!(deadly(kind, learned), Some(7 * second), "{kind}: it had asked");
+        let outlived = |ends: &mut Ends| {
+            ends.later(20_000);
+            ends.settle(number(1), kind);
+        };
+        assert_eq!(deadly(kind, outlived), None, "{kind}: it had outlived as much");
+    }
+    let spoke = |ends: &mut Ends| {
+        ends.later(9_000);
+        ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    };
+    assert_eq!(deadly(WebSocket, spoke), Some(9 * second), "a message went unanswered");
+    let busy = |ends: &mut Ends| ends.client.send(MessageKind::Plain, Body::from("m")).map(drop).unwrap();
+    assert_eq!(deadly(WebSocket, busy), None, "it died in the middle of traffic");
+}
+
+#[test]
+fn a_poll_that_was_lost_keeps_the_holds_short_for_ten_minutes() {
+    let mut ends = Ends::met(LongPolling);
+    let hold = |ends: &mut Ends| ends.client.hold();
+    ends.client.note_hold(Duration::from_secs(12));
+    ends.client.note_lost_poll();
+    for _ in 0..10 {
+        ends.client.lengthen_hold();
+    }
+    assert_eq!(hold(&mut ends), Duration::from_secs(6));
+    ends.now += Duration::from_secs(599);
+    ends.client.tick(ends.now);
+    assert_eq!(hold(&mut ends), Duration::from_secs(6));
+    ends.now += Duration::from_secs(1);
+    ends.client.tick(ends.now);
+    // No longer than the heartbeat.
+    assert_eq!(hold(&mut ends), Duration::from_secs(20));
+}
+
 #[test]
 fn what_carries_is_told_to_be_proved_once_it_is() {
     for kind in [WebSocket, Sse, LongPolling] {

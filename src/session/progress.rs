@@ -1,0 +1,99 @@
+//! Progress, of both ends: what receipts say of a carrier, what is told when one is given up, and how it goes on where every
+//! carrier dies before anything got through.
+//!
+//! It implements what `docs/PROTOCOL.md`, "Starting", says of sessions.
+
+use std::time::Duration;
+
+use crate::frame::{Ack, Attachment, Role, TransportKind};
+
+use super::binding::{Binding, Stage};
+use super::outbox::WrongAck;
+use super::trial::Trial;
+use super::{Departure, Receipts, Session};
+
+/// After so many carriers in a row that ended without progress an end is careful.
+const CAREFUL: u8 = 2;
+
+/// What a careful end has on a carrier without a receipt.
+const CAREFUL_MESSAGES: usize = 16;
+const CAREFUL_BYTES: u64 = 1 << 10;
+
+impl Session {
+    /// A message was received.
+    pub(super) fn note_delivered(&mut self) {
+        if let Some(client) = &mut self.client {
+            client.path.delivered = true;
+        }
+    }
+
+    /// Takes a receipt, and notes whether it is progress.
+    pub(super) fn take_receipt(&mut self, ack: Ack) -> Result<(), WrongAck> {
+        let before = self.outbox.acked();
+        self.outbox.acknowledge(ack)?;
+        if self.outbox.acked() > before {
+            self.progressed = true;
+            self.note_acknowledged();
+            if self.outbox.is_empty() {
+                self.fruitless = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer has acknowledged more: what was said reaches it.
+    fn note_acknowledged(&mut self) {
+        let (now, carrier) =
+            (self.now, self.carrier().map(|carrier| (carrier.attachment, carrier.transport)));
+        let Some(client) = &mut self.client else { return };
+        (client.path.answered_at, client.path.receipt_asked_at) = (now, None);
+        // On a stream the answers to pushes say so, too, which prove nothing of it.
+        if let Some((attachment, TransportKind::WebSocket)) = carrier {
+            client.path.asked.take_if(|asked| asked.attachment == attachment);
+        }
+    }
+
+    /// Begins again at the oldest unacknowledged message, for another carrier.
+    pub(super) fn begin_carrier(&mut self) {
+        self.progressed = false;
+        let now = self.now;
+        if let Some(client) = &mut self.client {
+            let path = &mut client.path;
+            (path.delivered, path.answered_at, path.receipt_asked_at) = (false, now, None);
+            path.outlived = Duration::ZERO;
+            path.trial = Trial::default();
+        }
+        self.begin_holds();
+        self.outbox.rewind();
+    }
+
+    /// Judges an attachment that was given up.
+    pub(super) fn depart(&mut self, binding: &Binding, carried: bool) -> Departure {
+        let now = self.now;
+        if carried && !self.progressed && self.outbox.is_advanced() {
+            self.fruitless = self.fruitless.saturating_add(1);
+        }
+        let polling = self.role() == Role::Client && binding.poll_open;
+        let idle = if carried { self.mortal_silence(binding) } else { None };
+        Departure {
+            quiet: now.since(binding.heard_at),
+            idle,
+            polling: polling.then(|| now.since(binding.polled_at)),
+            progressed: carried && self.progressed,
+            delivered: carried && self.client.as_ref().is_some_and(|client| client.path.delivered),
+            owing: !self.outbox.is_empty(),
+        }
+    }
+
+    /// Whether carriers die before anything gets through: then little is put on one at a time.
+    pub(super) fn is_careful(&self) -> bool {
+        self.fruitless >= CAREFUL && self.config.receipts == Receipts::Given
+    }
+
+    /// Whether a careful end waits for a receipt, or for `welcome`, before it puts more on an attachment.
+    pub(super) fn is_reined(&self, attachment: Attachment) -> bool {
+        self.is_careful()
+            && (self.outbox.has_given(CAREFUL_MESSAGES, CAREFUL_BYTES)
+                || self.binding(attachment).is_some_and(|binding| binding.stage == Stage::Greeting))
+    }
+}

@@ -1,0 +1,119 @@
+//! What a client learns of silence: how long polls may be held, and behind which silence a path was found dead.
+//!
+//! It implements what `docs/PROTOCOL.md`, "Switching", says of learning the path, as far as a session sees it.
+
+use std::time::Duration;
+
+use crate::frame::Role;
+
+use super::binding::Binding;
+use super::{Moment, Session, later};
+
+/// The longest hold that a client asks for by itself.
+const LONGEST_HOLD: Duration = Duration::from_secs(25);
+
+/// Lost polls make none shorter.
+const LEAST_HOLD: Duration = Duration::from_millis(500);
+
+/// How long it counts that a poll was lost.
+const LOSS_COUNTS: Duration = Duration::from_secs(600);
+
+/// How long polls are asked to be held.
+#[derive(Debug)]
+pub(super) struct Holds {
+    /// Where it begins.
+    first: Duration,
+    next: Duration,
+    longest: Duration,
+    /// What the latest poll asked for.
+    asked: Duration,
+    /// What the last poll asked for that was taken for lost, and when that was.
+    lost: Option<(Duration, Moment)>,
+}
+
+impl Holds {
+    pub(super) fn new(first: Duration) -> Self {
+        let longest = first.max(LONGEST_HOLD);
+        Self { first, next: first, longest, asked: Duration::ZERO, lost: None }
+    }
+
+    /// Takes the longest hold that is known to pass, or that none is known.
+    pub(super) fn limit(&mut self, longest: Option<Duration>) {
+        self.longest = longest.unwrap_or(self.first.max(LONGEST_HOLD));
+        self.next = self.next.min(self.longest);
+    }
+
+    pub(super) fn asked(&self) -> Duration {
+        self.asked
+    }
+
+    /// What to ask for now.
+    fn now(&self, now: Moment) -> Duration {
+        let recent = self.lost.filter(|(_, at)| now.since(*at) < LOSS_COUNTS);
+        let cap = recent.map_or(self.longest, |(hold, _)| (hold / 2).max(LEAST_HOLD));
+        self.next.min(cap)
+    }
+}
+
+impl Session {
+    /// How long to ask a poll to be held.
+    pub(super) fn hold(&self) -> Duration {
+        let hold = self.client.as_ref().map_or(self.config.hold, |client| client.path.holds.now(self.now));
+        hold.min(self.heartbeat())
+    }
+
+    /// A poll asks to be held for so long.
+    pub(super) fn note_hold(&mut self, hold: Duration) {
+        self.client.iter_mut().for_each(|client| client.path.holds.asked = hold);
+    }
+
+    /// A poll was answered with nothing when its hold ended.
+    pub(super) fn lengthen_hold(&mut self) {
+        let Some(client) = &mut self.client else { return };
+        let holds = &mut client.path.holds;
+        holds.next = holds.next.saturating_mul(3).min(holds.longest.saturating_mul(2)) / 2;
+    }
+
+    /// Nothing is known of how long polls may be held on what carries now.
+    pub(super) fn begin_holds(&mut self) {
+        let Some(client) = &mut self.client else { return };
+        let holds = &mut client.path.holds;
+        holds.next = holds.first.min(holds.longest);
+    }
+
+    /// A poll is taken for lost: nothing passes any more behind so long a silence, perhaps.
+    pub(super) fn note_lost_poll(&mut self) {
+        let now = self.now;
+        if let Some(client) = &mut self.client {
+            let holds = &mut client.path.holds;
+            if !holds.asked.is_zero() {
+                holds.lost = Some((holds.asked, now));
+            }
+        }
+    }
+
+    /// Client: something has come behind so much silence.
+    pub(super) fn note_outlived(&mut self, quiet: Duration) {
+        let Some(client) = &mut self.client else { return };
+        client.path.outlived = client.path.outlived.max(quiet);
+    }
+
+    /// Client: the silence behind which nothing was answered any more, if no longer one was outlived.
+    pub(super) fn mortal_silence(&self, binding: &Binding) -> Option<Duration> {
+        let path = &self.client.as_ref().filter(|_| self.role() == Role::Client)?.path;
+        if binding.is_polling() {
+            return None;
+        }
+        let heard = binding.heard_at.max(path.arrived_at);
+        // What is due unasked is the server's heartbeat.
+        let mut spoken = later(heard, self.heartbeat());
+        if let Some(asked) = self.question(binding.attachment) {
+            spoken = spoken.min(asked.at);
+        }
+        if self.outbox.is_advanced() {
+            spoken = spoken.min(path.given_at);
+        }
+        let idle = spoken.since(heard);
+        (idle > path.outlived && self.now.since(heard) > idle).then_some(idle)
+    }
+}

@@ -1,0 +1,103 @@
+//! In virtual time: what sessions of minutes and hours learn of their network.
+
+use std::time::Duration;
+
+use throughline::TransportKind::{LongPolling, Sse, WebSocket};
+use throughline::testing::Rule;
+use throughline::{Socket, State, TransportKind};
+use tokio::time::{Instant, sleep};
+
+use super::lab::{Lab, SECOND};
+use super::pair::{adrift, connected};
+use super::{ALL, REFUSED};
+
+const ROUND_TRIP: Duration = Duration::from_millis(60);
+
+/// Says something, and waits for the answer.
+async fn echo(client: &mut Socket) -> Duration {
+    let sent = Instant::now();
+    client.send("still there?").await.unwrap();
+    client.recv().await.unwrap();
+    sent.elapsed()
+}
+
+/// A box forgets a connection that was silent for a while, and tells nobody.
+#[tokio::test(start_paused = true)]
+async fn silent_drops_are_learned_and_kept_away_from() {
+    for (kind, limit) in [WebSocket, Sse, LongPolling].into_iter().flat_map(|kind| [(kind, 6), (kind, 12)]) {
+        let lab = Lab::new(&[Rule::DropIdle(limit * SECOND)]).await;
+        let mut client = lab.client(&[kind], ROUND_TRIP).connect().await.unwrap();
+        let began = Instant::now();
+        for _ in 0..20 {
+            sleep(31 * SECOND).await;
+            let took = echo(&mut client).await;
+            assert!(took <= 2 * SECOND, "{kind} with {limit} s: {took:?}");
+        }
+        let history = client.transport_history();
+        let ends: Vec<_> = history.iter().filter_map(|passage| passage.ended.as_ref()).collect();
+        assert!(ends.len() <= 2, "{kind} with {limit} s: {ends:?}");
+        for end in ends {
+            let after = end.at.duration_since(began.into_std());
+            assert!(after <= 60 * SECOND, "{kind} with {limit} s: {} after {after:?}", end.text);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_better_transport_is_tried_again_after_growing_pauses() {
+    let lab = Lab::new(&[REFUSED]).await;
+    let client = lab.client(ALL, ROUND_TRIP).connect().await.unwrap();
+    assert_eq!(client.state(), State::Connected { transport: Sse });
+    let mut pause = 30 * SECOND;
+    for tried in 2..=9 {
+        let since = Instant::now();
+        lab.network.has_acted(tried).await;
+        let (took, least, most) = (since.elapsed(), pause * 3 / 4, pause * 5 / 4);
+        // What is tried takes some round trips until it has failed, or is refused.
+        assert!((least..=most + 10 * ROUND_TRIP).contains(&took), "{took:?}, not {least:?} to {most:?}");
+        pause = (2 * pause).min(600 * SECOND);
+    }
+    lab.network.replace([]);
+    let since = Instant::now();
+    while client.state() != (State::Connected { transport: WebSocket }) {
+        client.watch().changed().await;
+    }
+    assert!(since.elapsed() <= 751 * SECOND, "it is moved to when it works: {:?}", since.elapsed());
+}
+
+/// What carries a session after all its connections were cut, and how long that took.
+async fn after_a_cut(lab: &Lab, client: &Socket) -> (TransportKind, Duration) {
+    let since = Instant::now();
+    lab.network.cut();
+    adrift(client).await;
+    (connected(client).await, since.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_demotion_holds_ten_minutes_and_no_longer() {
+    for (age, wanted) in [(10, Sse), (590, Sse), (610, WebSocket)] {
+        let lab = Lab::new(&[REFUSED]).await;
+        let client = lab.client(ALL, ROUND_TRIP).connect().await.unwrap();
+        assert_eq!(client.state(), State::Connected { transport: Sse });
+        // The tries in between fail, and change nothing.
+        sleep(age * SECOND).await;
+        lab.network.replace([]);
+        let (carrier, took) = after_a_cut(&lab, &client).await;
+        assert_eq!(carrier, wanted, "after {age} s");
+        assert!(took <= 2 * SECOND, "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_short_lives_in_a_row_demote_and_longer_ones_do_not() {
+    for (life, wanted) in [(SECOND, [WebSocket, Sse]), (6 * SECOND, [WebSocket, WebSocket])] {
+        let lab = Lab::new(&[]).await;
+        let client = lab.client(ALL, ROUND_TRIP).connect().await.unwrap();
+        for wanted in wanted {
+            sleep(life).await;
+            let (carrier, took) = after_a_cut(&lab, &client).await;
+            assert_eq!(carrier, wanted, "after lives of {life:?}");
+            assert!(took <= 4 * SECOND, "{took:?}");
+        }
+    }
+}
