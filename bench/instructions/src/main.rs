@@ -125,7 +125,8 @@ impl Ends {
         frames.extend(lent(&mut self.server, self.attachment));
         measured::receive(&mut self.client, self.now, self.attachment, frames);
         measured::take(&mut self.client, self.now, batch);
-        self.now += Duration::from_millis(50);
+        // So long a receipt waits for company at the most.
+        self.now += Duration::from_secs(2);
         self.client.handle_timeout(self.now);
         for receipt in lent(&mut self.client, self.attachment) {
             measured::ack(&mut self.server, self.now, self.attachment, receipt);

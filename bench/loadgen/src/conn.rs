@@ -1,10 +1,11 @@
 //! One client: a codec on a TCP connection, or on two.
 use crate::codec::{self, Codec, Ev, Res, Resume, Role};
 use crate::run::G;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{ready, Context, Poll};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,6 +27,19 @@ pub struct Conn {
     addr: SocketAddr,
     seq: usize,
     sleep: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Whether clients that leave say so.
+    parts: Rc<Cell<bool>>,
+}
+
+impl Drop for Conn {
+    /// One that has nothing else to say has room for its last word.
+    fn drop(&mut self) {
+        if self.parts.get() && self.out.is_empty() {
+            self.codec.part();
+            self.codec.seal(&mut self.out);
+            let _ = self.s.try_write(&self.out);
+        }
+    }
 }
 
 async fn connect(addr: SocketAddr, seq: usize) -> Res<TcpStream> {
@@ -121,6 +135,7 @@ impl Conn {
             addr: g.addr,
             seq,
             sleep: None,
+            parts: g.parts.clone(),
         };
         c.codec.start(&mut c.out);
         c.flush().await?;

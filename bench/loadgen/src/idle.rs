@@ -31,6 +31,7 @@ pub async fn idle(g: Rc<G>, large: usize) {
         let rss = stats::of(&g.pids).rss_kb;
         after_large = format!(",\"large_got\":{},\"kb_per_conn_after_large\":{:.3}", g.total.get(), per(rss));
     }
+    g.parts.set(true);
     for t in tasks {
         t.abort();
     }

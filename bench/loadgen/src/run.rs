@@ -50,6 +50,8 @@ pub struct G {
     pub promises_all: Cell<bool>,
     pub hist: RefCell<Histogram<u64>>,
     pub progress: Notify,
+    /// Whether clients that leave say so, where their protocol can; otherwise they vanish.
+    pub parts: Rc<Cell<bool>>,
 }
 
 impl G {
@@ -81,6 +83,7 @@ impl G {
             promises_all: Cell::new(false),
             hist: RefCell::new(Histogram::new_with_bounds(100, 60_000_000_000, 3).unwrap()),
             progress: Notify::new(),
+            parts: Rc::default(),
         })
     }
     pub fn cfg(&self, role: Role, seq: usize, resume: Option<Resume>, event: Option<Vec<u8>>) -> Cfg {

@@ -52,6 +52,8 @@ pub trait Codec {
         let _ = (payload, out);
         panic!("this protocol has no acks");
     }
+    /// The last word of a client that leaves for good, for protocols that have one.
+    fn part(&mut self) {}
     /// Called before each write: what `send` collected goes out as the protocol batches it.
     fn seal(&mut self, out: &mut Vec<u8>) {
         let _ = out;

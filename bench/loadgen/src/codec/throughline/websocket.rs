@@ -50,6 +50,14 @@ impl Codec for WebSocket {
     fn send_ack(&mut self, p: &[u8], _out: &mut Vec<u8>) {
         self.core.message(p, true)
     }
+    fn part(&mut self) {
+        let mut out = std::mem::take(&mut self.core.pending);
+        match self.core.encoding {
+            Encoding::Json => self.core.control(0x16, "close", "\"normal\",\"\"", &mut out),
+            Encoding::Binary => self.core.control(0x16, "close", "[\"normal\",\"\"]", &mut out),
+        }
+        self.core.pending = out;
+    }
     fn seal(&mut self, out: &mut Vec<u8>) {
         if self.core.welcomed && (!self.core.pending.is_empty() || self.core.is_owed()) {
             self.batch.clear();
