@@ -33,6 +33,9 @@ const apart = ["index", "durable", "shared"].map((name) => `export * as ${name} 
   write: false,
 }));
 
+/** What calls nothing of the others has names of its own: it does not change when theirs do. */
+const alone = { mangleCache: {} };
+
 /** What stands beside the client takes it from there. */
 const beside = (file) => ({
   name: "beside",
@@ -151,7 +154,7 @@ if (mode === "--size") {
 }
 
 const index = { entryPoints: ["src/index.ts"] };
-const served = { index: await bundle(index), rooms: await bundle({ entryPoints: ["src/rooms.ts"] }) };
+const served = { index: await bundle(index), rooms: await bundle({ entryPoints: ["src/rooms.ts"] }, "esm", alone) };
 if (mode === "--check") {
   for (const [name, file] of Object.entries(SERVED)) {
     if (readFileSync(file, "utf8") !== served[name]) {
@@ -170,11 +173,13 @@ const react = { entryPoints: ["src/react.ts"], external: ["react"] };
 writeFileSync("dist/throughline.js", served.index);
 writeFileSync("dist/throughline.cjs", await bundle(index, "cjs"));
 writeFileSync("dist/throughline.iife.js", await bundle(index, "iife", { globalName: "throughline" }));
-for (const name of ["durable", "rooms", "shared"]) {
+for (const name of ["durable", "shared"]) {
   const entry = { entryPoints: [`src/${name}.ts`] };
   writeFileSync(`dist/${name}.js`, await bundle(entry, "esm", { plugins: [beside("./throughline.js")] }));
   writeFileSync(`dist/${name}.cjs`, await bundle(entry, "cjs", { plugins: [beside("./throughline.cjs")] }));
 }
+writeFileSync("dist/rooms.js", served.rooms);
+writeFileSync("dist/rooms.cjs", await bundle({ entryPoints: ["src/rooms.ts"] }, "cjs", alone));
 writeFileSync("dist/react.js", await bundle(react));
 writeFileSync("dist/react.cjs", await bundle(react, "cjs"));
 const tsc = ["node_modules/typescript/bin/tsc", "--noEmit", "false", "--declaration", "--emitDeclarationOnly"];

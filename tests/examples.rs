@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests say what they expect by panicking")]
 
 #[expect(dead_code, unreachable_pub, reason = "its main is not called")]
-#[path = "../examples/presence.rs"]
+#[path = "../examples/presence/main.rs"]
 mod presence;
 #[expect(dead_code, unreachable_pub, reason = "its main is not called")]
 #[path = "../examples/reservations.rs"]
@@ -36,7 +36,7 @@ async fn shows(rooms: &mut Rooms, online: &mut presence::Online, expected: &str)
 
 #[tokio::test]
 async fn presence_shows_each_person_once_from_first_to_last_session() {
-    let served = Served::new(&presence::server().unwrap()).await;
+    let served = Served::new(&presence::server(std::time::Duration::from_secs(120)).unwrap()).await;
     let url = served.url();
     let mut ada = presence::appear(&url, "ada").await.unwrap();
     let mut online = presence::Online::default();

@@ -1,14 +1,19 @@
-//! Who is online: a server, and a client in a terminal that shows who comes and goes.
+//! Who is online: a server with a page, and a client in a terminal that shows who comes and goes.
 //!
 //! ```text
 //! cargo run --example presence -- serve                   # listens on 127.0.0.1:3000, or on a second argument
 //! cargo run --example presence -- as ada                  # and in other terminals: as bob, as ada again
 //! ```
 //!
-//! Two terminals of one name are one person: it goes when both have. Cut the network for less than two minutes, and
-//! nobody goes; kill a client, and it goes once its resume window has passed.
+//! Open the address that it prints in several tabs. Tabs and terminals of one name are one person: it goes when all have.
+//! Reload a page or cut the network for less than the resume window (20 seconds, or a third argument), and nobody goes;
+//! close a tab or kill a client, and it goes once the window has passed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
 
 use throughline::client::rooms::Event;
 use throughline::frame::Json;
@@ -18,8 +23,13 @@ use throughline::{Client, Hub, Rooms, Server, Socket};
 
 const ROOM: &str = "everybody";
 
+/// The page; the client and its rooms come from the service itself. It looks as the chat's does, and a little more.
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = concat!(include_str!("../chat/page.css"), include_str!("page.css"));
+const SCRIPT: &str = include_str!("page.js");
+
 /// The server: whoever says a name is believed, which is enough for an example.
-pub fn server() -> Result<Server, throughline::server::ServeError> {
+pub fn server(window: Duration) -> Result<Server, throughline::server::ServeError> {
     let by_name = |attempt: &Attempt<'_>| {
         let name = attempt.auth().and_then(|token| token.to::<String>().ok());
         async move { Ok(name.map_or_else(Grant::anonymous, Grant::to)) }
@@ -29,7 +39,7 @@ pub fn server() -> Result<Server, throughline::server::ServeError> {
         // Nobody says anything here but to the room.
         while live.recv().await.is_ok() {}
     };
-    Server::builder().authenticator(by_name).serve(handler)
+    Server::builder().resume_window(window).authenticator(by_name).serve(handler)
 }
 
 /// Who is online, by what a room tells.
@@ -89,6 +99,18 @@ pub async fn tell(rooms: &Rooms, doing: &str) -> Result<(), Box<dyn std::error::
     Ok(rooms.room(ROOM).update(Some(Json::of(doing)?)).await?)
 }
 
+async fn serve(address: &str, window: Duration) -> Result<(), Box<dyn std::error::Error>> {
+    let file = |media, text| get(move || async move { ([(CONTENT_TYPE, media)], text) });
+    let app = axum::Router::new()
+        .route("/", file("text/html; charset=utf-8", PAGE))
+        .route("/page.css", file("text/css; charset=utf-8", STYLE))
+        .route("/page.js", file("text/javascript; charset=utf-8", SCRIPT))
+        .route_service("/live", server(window)?.service());
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("http://{}", listener.local_addr()?);
+    Ok(axum::serve(listener, app).await?)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -96,8 +118,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match (verb.as_deref(), what) {
         (Some("serve"), address) => {
             let address = address.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
-            let app = axum::Router::new().route_service("/live", server()?.service());
-            Ok(axum::serve(tokio::net::TcpListener::bind(address).await?, app).await?)
+            let seconds = arguments.next().map_or(Ok(20), |seconds| seconds.parse())?;
+            serve(&address, Duration::from_secs(seconds)).await
         }
         (Some("as"), Some(name)) => {
             let url = arguments.next().unwrap_or_else(|| "http://127.0.0.1:3000/live".to_owned());
@@ -111,6 +133,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
             }
         }
-        _ => Err("usage: presence serve [ADDRESS] | as NAME [URL]".into()),
+        _ => Err("usage: presence serve [ADDRESS [SECONDS]] | as NAME [URL]".into()),
     }
 }
