@@ -7,6 +7,8 @@
 mod carriers;
 mod conversation;
 mod driver;
+#[cfg(test)]
+pub(crate) mod ends;
 mod error;
 mod history;
 #[cfg(all(test, throughline_loom))]

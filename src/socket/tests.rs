@@ -1,123 +1,16 @@
 //! Two drivers over in-memory transports, in paused time.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::frame::{Body, CloseCode, Epoch, Frame, SessionId, SessionKey, TransportKind};
-use crate::session::{Config, Ended, Intent, Session};
+use crate::frame::{Body, CloseCode, Epoch, Frame, SessionId, TransportKind};
+use crate::session::{Intent, Session};
 use crate::transport::{Pipe, Received, Transport, TransportError, pipe};
 
+use super::ends::{Ends, TestSupervisor, client_session, config, ends, first_frame, now, run};
 use super::*;
-
-/// What a test supervisor heard, and what it is to ask.
-#[derive(Debug, Default)]
-struct Desk {
-    attached: Vec<bool>,
-    commands: VecDeque<Command>,
-    renew: Option<Session>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct TestSupervisor(Arc<Mutex<Desk>>);
-
-impl TestSupervisor {
-    fn attached(&self) -> Vec<bool> {
-        self.0.lock().unwrap().attached.clone()
-    }
-}
-
-impl Supervisor for TestSupervisor {
-    fn notice(&mut self, notice: Notice<'_>) {
-        let mut desk = self.0.lock().unwrap();
-        match notice {
-            Notice::Attached { resumed, .. } => desk.attached.push(resumed),
-            Notice::Auth(_) => desk.commands.push_back(Command::AcceptAuth { expires_ms: 1 }),
-            _ => {}
-        }
-    }
-
-    fn poll_command(&mut self, _cx: &mut Context<'_>) -> Poll<Command> {
-        let mut desk = self.0.lock().unwrap();
-        desk.commands.pop_front().map_or(Poll::Pending, Poll::Ready)
-    }
-
-    fn ended(&mut self, _ended: &Ended, _now: Instant) -> Option<Session> {
-        self.0.lock().unwrap().renew.take()
-    }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-fn config() -> Arc<Config> {
-    Arc::new(Config::default())
-}
-
-fn client_session(seed: u8) -> Session {
-    let (id, key) = (SessionId::from_bytes([seed; 16]), SessionKey::from_bytes([seed; 32]));
-    Session::client(config(), id, key, now())
-}
-
-/// Both ends of a session, each with its driver running.
-struct Ends {
-    client: Socket,
-    server: Socket,
-    client_link: Arc<Shared>,
-    server_link: Arc<Shared>,
-    at_client: TestSupervisor,
-    at_server: TestSupervisor,
-}
-
-fn run(session: Session, patience: Option<Duration>) -> (Arc<Shared>, TestSupervisor) {
-    let supervisor = TestSupervisor::default();
-    let (shared, driver) =
-        launch(Launch { session, principal: None, patience }, |_| Box::new(supervisor.clone()));
-    drop(tokio::spawn(driver));
-    (shared, supervisor)
-}
-
-fn ends() -> Ends {
-    let id = SessionId::from_bytes([1; 16]);
-    let server = Session::server(config(), id, Epoch::from_bytes([1; 8]), now());
-    let patience = Some(Duration::from_secs(30));
-    let (client_link, at_client) = run(client_session(1), patience);
-    let (server_link, at_server) = run(server, patience);
-    let (client, server) = (client_link.socket(), server_link.socket());
-    Ends { client, server, client_link, server_link, at_client, at_server }
-}
-
-impl Ends {
-    /// Dials a transport in memory and, as a server's door would, hands over what says hello.
-    async fn dial(&self, kind: TransportKind, intent: Intent) {
-        let (near, mut far) = pipe(kind);
-        let introduce = Command::Introduce { transport: Box::new(near), intent, auth: None };
-        self.client_link.deposit(introduce).unwrap();
-        let hello = first_frame(&mut far).await;
-        let Frame::Hello(hello) = hello else { panic!("expected hello, got {hello:?}") };
-        let (behind, transport) = (Vec::new(), Box::new(far));
-        let command = Command::Hello { hello, transport, behind, expires: None, offer: None };
-        self.server_link.deposit(command).unwrap();
-    }
-
-    async fn connected(&self, kind: TransportKind) {
-        let mut watch = self.client.watch();
-        let mut state = watch.state();
-        while state != (State::Connected { transport: kind }) {
-            state = watch.changed().await;
-        }
-    }
-}
-
-async fn first_frame(transport: &mut Pipe) -> Frame {
-    match poll_fn(|cx| transport.poll_recv(cx)).await.unwrap() {
-        Received::Frame(frame) => frame,
-        other => panic!("expected a frame, got {other:?}"),
-    }
-}
 
 async fn text(socket: &mut Socket) -> String {
     socket.recv().await.unwrap().body.to::<String>().unwrap()

@@ -1,5 +1,11 @@
 //! Rooms over sockets whose drivers are polled by hand.
 
+mod rights;
+#[path = "../../../tests/session_sim/rng.rs"]
+#[expect(dead_code, reason = "the session simulation uses all of it")]
+mod rng;
+mod stalled;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
