@@ -216,15 +216,12 @@ impl<'a> Replay<'a> {
     }
 
     fn drain(&mut self) {
-        while let Some(event) = self.client.poll_event() {
-            if matches!(event, Event::Proved { .. }) {
-                // What a client knows of its path shows on no wire.
-                continue;
-            }
-            self.seen[0].push_back(seen(event));
-        }
+        // What an end knows of its path shows on no wire.
+        let told = |event: &Event| !matches!(event, Event::Proved { .. });
+        let events = std::iter::from_fn(|| self.client.poll_event());
+        self.seen[0].extend(events.filter(told).map(seen));
         let Some(server) = &mut self.server else { return };
-        while let Some(event) = server.poll_event() {
+        for event in std::iter::from_fn(|| server.poll_event()).filter(told) {
             if let Event::Detached { attachment, close: Some(close), .. } = &event {
                 self.partings.insert(attachment.value(), close.clone());
             }
