@@ -173,6 +173,25 @@ async fn retry_after_is_waited_for_and_the_reason_shown() {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_is_turned_down_for_now_does_not_keep_the_others_waiting() {
+    let busy = || Response::builder().status(503).header("retry-after", "7").body(Full::default()).unwrap();
+    let (addr, log) = serve(move |_| Some(busy())).await;
+    let socket = client(addr).start().unwrap();
+    let (_, wait) = watchdog(first_wait(&socket)).await;
+    assert!((6..8).contains(&wait.as_secs()), "{wait:?}");
+    assert_eq!(transports(&log), ["websocket", "sse"]);
+}
+
+#[tokio::test]
+async fn where_there_are_too_many_requests_the_next_one_waits() {
+    let (addr, log) = serve(|seen| Some(status(if seen.transport == "websocket" { 426 } else { 429 }))).await;
+    let socket = client(addr).start().unwrap();
+    let (_, wait) = watchdog(first_wait(&socket)).await;
+    assert!(wait > Duration::from_millis(500), "{wait:?}");
+    assert_eq!(transports(&log), ["websocket", "sse"]);
+}
+
+#[tokio::test]
 async fn what_a_draining_server_asks_for_is_waited_for_whatever_the_transport() {
     for order in TransportKind::ALL {
         let answer = |_: &Seen| Some(close(503, "draining", &json!({"retry_after_ms": 9000})));

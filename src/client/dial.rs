@@ -29,6 +29,10 @@ use super::http2::{self, Asked};
 use super::link::{Link, Protocol, Stream};
 use super::token::{Freshness, TokenSource};
 
+/// The status of a request that is one too many (RFC 6585, section 4), and how long to wait where it does not say.
+const TOO_MANY: u16 = 429;
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+
 /// What it takes to dial one server.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -248,6 +252,8 @@ impl DialError {
         let verdict = match (error, Setup::behind(error)) {
             (_, Some(setup)) => Verdict::Setup(setup),
             (TransportError::Http { retry_after: Some(wait), .. }, _) => Verdict::Later(*wait),
+            // The next one now would be one too many as well.
+            (TransportError::Http { status: TOO_MANY, .. }, _) => Verdict::Later(WAIT_FOR_ROOM),
             _ => Verdict::Transport,
         };
         Self::new(verdict, chain(error))

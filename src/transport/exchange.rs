@@ -19,6 +19,19 @@ use http_body_util::{BodyExt, Full};
 use super::{BodyCeiling, TransportError, media};
 use crate::frame::{Batch, DecodeError, Encoding, Frame, Limits, Role, SessionId};
 
+/// After such pauses a request is made again that is one too many for somebody on the way (429), and after the first of
+/// them where there is no room for it (503): that may be for long.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(300),
+    Duration::from_millis(700),
+    Duration::from_millis(1500),
+    Duration::from_millis(3000),
+];
+const PAUSES_FOR_ROOM: usize = 2;
+
+/// The longest pause that is made because an answer asks for it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Any error, from outside.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -174,6 +187,31 @@ impl Endpoint {
         let (sending, limits) = (self.send(session, self.accept_batch(), body), self.limits);
         Box::pin(async move { Answer::read(sending.await?, limits, count.as_deref()).await })
     }
+
+    /// The same, for what comes behind `hello`: what somebody on the way turns down for now is sent again.
+    pub(super) fn insist(&self, session: SessionId, body: Bytes, count: Option<&Arc<AtomicU64>>) -> Asking {
+        let (endpoint, count) = (self.clone(), count.map(Arc::clone));
+        Box::pin(async move {
+            for (made, pause) in PAUSES.into_iter().enumerate() {
+                let answered = endpoint.ask(session, body.clone(), count.as_ref()).await;
+                let asked = answered.as_ref().err().and_then(|error| asked_pause(error, made));
+                let Some(asked) = asked else { return answered };
+                tokio::time::sleep(pause.max(asked)).await;
+            }
+            endpoint.ask(session, body, count.as_ref()).await
+        })
+    }
+}
+
+/// The pause that an answer asks for after which to send a request again, where that is worth it after so many.
+fn asked_pause(error: &TransportError, made: usize) -> Option<Duration> {
+    let TransportError::Http { status, retry_after } = error else { return None };
+    let again = match StatusCode::from_u16(*status) {
+        Ok(StatusCode::TOO_MANY_REQUESTS) => true,
+        Ok(StatusCode::SERVICE_UNAVAILABLE) => made < PAUSES_FOR_ROOM,
+        _ => false,
+    };
+    again.then(|| retry_after.unwrap_or_default()).filter(|asked| *asked <= LONGEST_PAUSE)
 }
 
 /// The URL of a request of this session's: the base URL and the public id, by which a balancer may route.

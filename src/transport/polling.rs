@@ -29,7 +29,9 @@ use crate::frame::{BatchWriter, Frame, TransportKind};
 ///   leaves with the next flush, and nothing waits here that the session would repeat.
 ///
 /// A push that is not answered in time, or not by one of ours, ends as not answered, and the transport lives on. Where
-/// a box answers `413`, later ones are smaller; where it does to a single message, the transport ends. A `poll` that fails ends the transport. All requests are driven by [`poll_recv`](Transport::poll_recv).
+/// a box answers `413`, later ones are smaller; where it does to a single message, the transport ends. A `poll` that fails
+/// ends the transport. What a box turns down by `429` or `503` is sent again a few times. All requests are driven by
+/// [`poll_recv`](Transport::poll_recv).
 pub struct Polling {
     uplink: Uplink,
     /// A `poll` that has not left.
@@ -80,7 +82,8 @@ impl Polling {
         }
         if let Some(body) = self.next.take() {
             let session = self.uplink.session().ok_or(TransportError::NoHello)?;
-            self.open = Some((Request::Poll, self.uplink.endpoint().ask(session, body, Some(&self.bytes))));
+            self.open =
+                Some((Request::Poll, self.uplink.endpoint().insist(session, body, Some(&self.bytes))));
             self.uplink.wake_reader();
         }
         self.uplink.push();

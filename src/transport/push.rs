@@ -255,7 +255,7 @@ impl Uplink {
         let session = push.session;
         if let Some(body) = self.take() {
             let patience = self.patience(body.len());
-            let asking = self.endpoint.ask(session, body, None);
+            let asking = self.endpoint.insist(session, body, None);
             let deadline = Box::pin(tokio::time::sleep(patience));
             self.began = Instant::now();
             self.flight = Some(Flight { asking, deadline });

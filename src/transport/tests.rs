@@ -564,6 +564,58 @@ async fn a_poll_that_is_cut_ends_the_transport_and_a_push_does_not() {
     assert!(poll_fn(|cx| client.poll_ready(cx)).await.is_err());
 }
 
+/// Turns so many requests down for want of room, `hello` excepted, and then passes them on.
+struct NoRoom {
+    inner: Direct,
+    left: std::sync::atomic::AtomicUsize,
+    status: u16,
+    retry_after: &'static str,
+}
+
+#[async_trait]
+impl Exchange for NoRoom {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<ExchangeBody>, BoxError> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let body = request.clone().into_body().collect().await?.to_bytes();
+        let less = |left: usize| left.checked_sub(1);
+        if body.starts_with(b"[\"hello\"") || self.left.fetch_update(SeqCst, SeqCst, less).is_err() {
+            return self.inner.exchange(request).await;
+        }
+        let body = ExchangeBody::new(Full::default().map_err(|never| match never {}));
+        Ok(Response::builder().status(self.status).header("retry-after", self.retry_after).body(body)?)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_turned_down_for_now_is_asked_again() {
+    for (status, times, retry_after, passes) in [
+        (429, 4, "1", true),
+        (429, 5, "0", false),
+        (503, 2, "soon", true),
+        (503, 3, "0", false),
+        (503, 1, "2", false),
+        (502, 1, "0", false),
+    ] {
+        let (to, mut asked) = mpsc::channel(8);
+        let exchange = Arc::new(NoRoom { inner: Direct(to), left: times.into(), status, retry_after });
+        let mut client = Polling::new(Endpoint::new(exchange, Uri::from_static("http://host/live?")));
+        greet(&mut client, &mut asked).await;
+        feed(&mut client, &[poll_frame(0)]).await;
+        if passes {
+            let answer = async {
+                let mut poll = asked.recv().await.unwrap();
+                feed(&mut poll.answer, &[Frame::Pong(None)]).await;
+                close(&mut poll.answer).await.unwrap();
+            };
+            let (frame, ()) = tokio::join!(recv_frame(&mut client), answer);
+            assert_eq!(frame, Frame::Pong(None));
+        } else {
+            let Err(TransportError::Http { status: said, .. }) = recv(&mut client).await else { panic!() };
+            assert_eq!(said, status);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_never_begins_brings_nothing_and_no_push() {
     struct Silent;

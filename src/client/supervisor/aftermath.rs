@@ -39,6 +39,12 @@ impl ClientSupervisor {
                 self.round.otherwise = true;
                 None
             }
+            // Upgrades may be all that somebody on the way turns down: whether there is room is seen by what is tried next.
+            Verdict::Later(wait) if kind == TransportKind::WebSocket => {
+                self.round.otherwise = true;
+                self.round.wait = self.round.wait.max(Some(wait));
+                None
+            }
             Verdict::Later(wait) => {
                 self.round.otherwise = true;
                 Some(wait)
@@ -52,11 +58,11 @@ impl ClientSupervisor {
         if self.plan.next(now()).is_some() {
             return;
         }
-        let Round { not_offered, otherwise } = std::mem::take(&mut self.round);
+        let Round { not_offered, otherwise, wait } = std::mem::take(&mut self.round);
         self.new_round();
         match not_offered {
             Some(close) if !otherwise => self.give_up(close),
-            _ => self.pause_after_failure(None),
+            _ => self.pause_after_failure(wait),
         }
     }
 

@@ -153,6 +153,8 @@ struct Bound {
 struct Round {
     not_offered: Option<Close>,
     otherwise: bool,
+    /// How long to wait before the next round, at least.
+    wait: Option<Duration>,
 }
 
 /// Where a client stands with `auth_expired`.
