@@ -119,8 +119,10 @@ install() {
 # The real boxes of tests/middleboxes, as Debian packages them.
 boxes() {
     local PATH=$PATH:/usr/sbin
-    install nginx:nginx haproxy:haproxy squid:squid || return
-    nginx -v && haproxy -v | sed -n 1p && squid -v | sed -n 1p
+    install nginx:nginx haproxy:haproxy squid:squid apache2-bin:apache2 lighttpd:lighttpd varnish:varnishd \
+        tinyproxy-bin:tinyproxy privoxy:privoxy || return
+    nginx -v && haproxy -v | sed -n 1p && squid -v | sed -n 1p && apache2 -v | sed -n 1p && lighttpd -v | sed -n 1p &&
+        varnishd -V 2>&1 | sed -n 1p && tinyproxy -v && privoxy --version
 }
 
 # Debian keeps the programs of a PostgreSQL server out of the path.
@@ -179,7 +181,7 @@ step "simulation: $seeds schedules" simulation
 step "interleavings of the hand-over to a driver" interleavings
 step "faults for 20 s" cargo run --quiet --features "$features" --example faults -- --seconds 20 --sessions 20
 step "tests" tests
-step "middleboxes: nginx, HAProxy and Squid" boxes
+step "middleboxes: nginx, HAProxy, Squid and five more" boxes
 step "middleboxes: each transport behind each of them" middleboxes
 step "PostgreSQL" postgresql
 step "the inbox in PostgreSQL" inbox_in_postgresql

@@ -37,7 +37,7 @@ use throughline::client::{Builder, MemoryVerdicts};
 use throughline::socket::{Passage, RecvError};
 use throughline::{Body, Client, CloseCode, ConnectError, Hub, Sender, Server, Socket, State, TransportKind};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -47,7 +47,7 @@ const USAGE: &str = "usage: doctor serve ADDR N SECS\n       \
 /// The silence in the middle: longer than the short idle limits of boxes on the way.
 const SILENCE: Duration = Duration::from_secs(6);
 
-/// How long the first connection may take, and a session without transport or progress later.
+/// How long the first connection may take, and how long nothing may come later, beside the pauses between messages.
 const CONNECT_WITHIN: Duration = Duration::from_secs(9);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -116,6 +116,11 @@ struct Dose {
 }
 
 impl Dose {
+    /// How long nothing may come: the longest pause between two messages, and what it takes to find another way.
+    fn patience(self) -> Duration {
+        PATIENCE + SILENCE + self.spread.mul_f64(1.0 / self.count.max(1) as f64)
+    }
+
     /// Sends the numbered messages, each in its time.
     async fn send(self, sender: &Sender) {
         let begun = Instant::now();
@@ -269,6 +274,7 @@ impl Call {
         let mut watch = socket.watch();
         watch.state();
         let (mut downs, mut ups) = (BTreeSet::new(), BTreeSet::new());
+        let mut patience = Instant::now() + dose.patience();
         while downs.len() as u64 + (ups.len() as u64) < 2 * dose.count {
             let received = tokio::select! {
                 biased;
@@ -278,15 +284,16 @@ impl Call {
                     }
                     continue;
                 }
-                received = timeout(PATIENCE, socket.recv()) => received,
+                received = timeout_at(patience, socket.recv()) => received,
             };
+            patience = Instant::now() + dose.patience();
             let message = match received {
                 Ok(Ok(message)) => message,
                 Ok(Err(RecvError::Lost(ended) | RecvError::Ended(ended))) => {
                     return Err(Failure::new(ended.close.code.as_str(), &ended.close));
                 }
                 Ok(Err(error)) => return Err(Failure::new("internal_error", error)),
-                Err(_) => return Err(Failure::new("timed_out", "nothing came for a minute")),
+                Err(_) => return Err(Failure::new("timed_out", "nothing came any more")),
             };
             match message.body.to() {
                 Ok(Numbered { n, i: Some(i) }) => {

@@ -49,7 +49,8 @@ fn find(program: &str) -> PathBuf {
     let mut places = folders.map(|folder| folder.join(program));
     places.find(|place| place.is_file()).unwrap_or_else(|| {
         panic!(
-            "{program} is not on this machine: ./test.sh installs it (apt-get install nginx haproxy squid)"
+            "{program} is not on this machine: ./test.sh installs it (apt-get install nginx haproxy squid apache2-bin \
+             lighttpd varnish tinyproxy-bin privoxy)"
         )
     })
 }

@@ -1,4 +1,4 @@
-//! Real boxes: nginx, HAProxy and Squid, as Debian sets them up and as administrators do. Behind each of them, each
+//! Real boxes: nginx, HAProxy, Squid, Apache, lighttpd, Varnish, tinyproxy and Privoxy, as Debian sets them up and as administrators do. Behind each of them, each
 //! transport by itself brings everything through, once and in order and both ways, or ends with one typed error; all
 //! together (`auto`) bring everything through wherever anybody may.
 //!
@@ -7,15 +7,19 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect by panicking")]
 
+mod apache;
 mod boxes;
 mod conversation;
+mod forward;
 mod haproxy;
+mod lighttpd;
 mod nginx;
 #[path = "../support/secure.rs"]
 mod secure;
 mod squid;
 #[path = "../support/mod.rs"]
 mod support;
+mod varnish;
 
 use std::sync::Arc;
 
@@ -90,6 +94,14 @@ async fn nothing_is_lost_repeated_or_reordered_behind_real_boxes() {
     let (_haproxy, more) = haproxy::start(origin).await;
     cases.extend(more);
     let (_squid, more) = squid::start(origin, secure.address).await;
+    cases.extend(more);
+    let (_apache, more) = apache::start(origin).await;
+    cases.extend(more);
+    let (_lighttpd, more) = lighttpd::start(origin).await;
+    cases.extend(more);
+    let (_varnish, more) = varnish::start(origin).await;
+    cases.extend(more);
+    let (_forward, more) = forward::start(origin).await;
     cases.extend(more);
     if let Ok(part) = std::env::var("BOX") {
         cases.retain(|case| case.name.contains(&part));
