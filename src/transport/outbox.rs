@@ -64,21 +64,24 @@ thread_local! {
 pub(super) struct Outbox {
     writer: BatchWriter,
     brim: Brim,
-    /// Whether it is filled in the room of its thread, which is in the cache, and takes none of its own for longer than a
-    /// batch.
-    shares: bool,
 }
 
 impl Outbox {
     pub(super) fn new(encoding: Encoding, limits: &Limits) -> Self {
-        Self { writer: BatchWriter::new(encoding), brim: Brim::of(encoding, limits), shares: false }
+        Self { writer: BatchWriter::new(encoding), brim: Brim::of(encoding, limits) }
     }
 
     /// Puts its batches together in the room of its thread, with room before each for what a transport writes there.
     pub(super) fn in_shared_room(mut self, headroom: usize) -> Self {
         self.writer.set_headroom(headroom);
-        self.shares = true;
         self
+    }
+
+    /// Whether it is filled in the room of its thread, which is in the cache, and takes none of its own for longer than a
+    /// batch: what leaves room for a header leaves at once.
+    #[inline]
+    fn shares(&self) -> bool {
+        self.writer.headroom() > 0
     }
 
     /// The encoding.
@@ -90,11 +93,7 @@ impl Outbox {
     /// Goes on in another encoding. Nothing may be in the batch.
     pub(super) fn set_encoding(&mut self, encoding: Encoding, limits: &Limits) {
         if encoding != self.encoding() && self.is_empty() {
-            let (shares, headroom) = (self.shares, self.writer.headroom());
-            *self = Self::new(encoding, limits);
-            if shares {
-                *self = Self::new(encoding, limits).in_shared_room(headroom);
-            }
+            *self = Self::new(encoding, limits).in_shared_room(self.writer.headroom());
         }
     }
 
@@ -111,7 +110,7 @@ impl Outbox {
 
     #[inline]
     pub(super) fn push(&mut self, frame: &Frame) {
-        if self.shares && self.is_empty() {
+        if self.shares() && self.is_empty() {
             self.writer.swap_room(ROOM.take());
         }
         self.writer.push(frame);
@@ -135,7 +134,7 @@ impl Outbox {
             return None;
         }
         let batch = self.writer.take();
-        if self.shares {
+        if self.shares() {
             // It may wait for long: its room goes with it.
             self.writer.swap_room(BytesMut::new());
         }
@@ -158,7 +157,7 @@ impl Outbox {
     #[inline]
     pub(super) fn begin_anew(&mut self) {
         self.writer.begin_anew();
-        if self.shares {
+        if self.shares() {
             let room = self.writer.swap_room(BytesMut::new());
             if room.capacity() <= ROOM_KEPT {
                 ROOM.set(room);
@@ -202,6 +201,34 @@ mod tests {
                 outbox.push(&message(limits.max_message_bytes));
                 assert!(outbox.take().unwrap().len() <= limits.max_batch_bytes);
             }
+        }
+    }
+
+    #[test]
+    fn batches_in_the_room_of_their_thread_never_meet() {
+        let make = || Outbox::new(Encoding::Binary, &Limits::default()).in_shared_room(4);
+        let (mut one, mut other) = (make(), make());
+        let whole = |frame: &Frame| {
+            let mut alone = Outbox::new(Encoding::Binary, &Limits::default());
+            alone.push(frame);
+            alone.take().unwrap()
+        };
+        for bytes in [10, 100, ROOM_KEPT, 10] {
+            let (short, long) = (message(bytes), message(2 * bytes));
+            one.push(&short);
+            // While one is being filled another is: each has its own.
+            other.push(&long);
+            assert_eq!(one.framed()[4..], whole(&short)[..]);
+            assert_eq!(other.framed()[4..], whole(&long)[..]);
+            one.begin_anew();
+            // What waits for room keeps what it is in.
+            let waits = other.take().unwrap();
+            one.push(&short);
+            other.push(&short);
+            assert_eq!(waits, whole(&long));
+            one.begin_anew();
+            other.begin_anew();
+            assert!(one.is_empty() && other.is_empty() && one.framed().is_empty());
         }
     }
 
