@@ -57,13 +57,17 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<Frame>, Dec
     let (&kind, payload) = bytes.split_first().ok_or(DecodeError::Truncated)?;
     let mut payload = Payload(payload);
     let frame = match kind {
-        MSG_JSON => payload.json_message(|_| Ok(MessageKind::Plain), limits)?,
-        MSG_BINARY => payload.binary_message(|_| Ok(MessageKind::Plain), limits)?,
-        REQ_JSON => payload.json_message(|_| Ok(MessageKind::Request), limits)?,
-        REQ_BINARY => payload.binary_message(|_| Ok(MessageKind::Request), limits)?,
-        RES_JSON => payload.json_message(|payload| payload.id().map(MessageKind::Reply), limits)?,
-        RES_BINARY => payload.binary_message(|payload| payload.id().map(MessageKind::Reply), limits)?,
-        ERR_JSON => payload.json_message(|payload| payload.id().map(MessageKind::Failure), limits)?,
+        MSG_JSON => payload.message(Payload::json, |_| Ok(MessageKind::Plain), limits)?,
+        MSG_BINARY => payload.message(Payload::bytes, |_| Ok(MessageKind::Plain), limits)?,
+        REQ_JSON => payload.message(Payload::json, |_| Ok(MessageKind::Request), limits)?,
+        REQ_BINARY => payload.message(Payload::bytes, |_| Ok(MessageKind::Request), limits)?,
+        RES_JSON => payload.message(Payload::json, |payload| payload.id().map(MessageKind::Reply), limits)?,
+        RES_BINARY => {
+            payload.message(Payload::bytes, |payload| payload.id().map(MessageKind::Reply), limits)?
+        }
+        ERR_JSON => {
+            payload.message(Payload::json, |payload| payload.id().map(MessageKind::Failure), limits)?
+        }
         ACK => Frame::Ack(payload.ack()?),
         PING => Frame::Ping(payload.optional_number()?),
         PONG => Frame::Pong(payload.optional_number()?),
@@ -101,27 +105,27 @@ impl<'a> Payload<'a> {
         }
     }
 
-    fn json_message(
+    /// A message: its number, what else its kind has, and all the rest as its body.
+    fn message(
         &mut self,
+        body: impl FnOnce(&mut Self, &Limits) -> Result<Body, DecodeError>,
         kind: impl FnOnce(&mut Self) -> Result<MessageKind, DecodeError>,
         limits: &Limits,
     ) -> Result<Frame, DecodeError> {
         let seq = self.id()?;
         let kind = kind(self)?;
-        let body = json::json_body(json::raw(self.rest())?, limits)?;
+        let body = body(self, limits)?;
         Ok(Frame::Message(Message { seq, kind, body }))
     }
 
-    fn binary_message(
-        &mut self,
-        kind: impl FnOnce(&mut Self) -> Result<MessageKind, DecodeError>,
-        limits: &Limits,
-    ) -> Result<Frame, DecodeError> {
-        let seq = self.id()?;
-        let kind = kind(self)?;
+    fn json(&mut self, limits: &Limits) -> Result<Body, DecodeError> {
+        json::json_body(json::raw(self.rest())?, limits)
+    }
+
+    fn bytes(&mut self, limits: &Limits) -> Result<Body, DecodeError> {
         let bytes = self.rest();
         json::check_size(bytes.len(), limits)?;
-        Ok(Frame::Message(Message { seq, kind, body: Body::Binary(Bytes::copy_from_slice(bytes)) }))
+        Ok(Body::Binary(Bytes::copy_from_slice(bytes)))
     }
 
     fn end(&self) -> Result<(), DecodeError> {
