@@ -24,12 +24,15 @@ mod support;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use contract::Kind;
 use server::{Server, client};
 use stage::Stage;
 use support::{Served, within};
+use throughline::client::rooms::Event;
 use throughline::frame::{Body, TransportKind};
 use throughline::hub::{Delivery, Hub, Inbox, InboxBounds, InboxError, PostgresInbox};
+use throughline::room::payload::Position;
 use throughline::{CloseCode, Principal, Rooms};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -162,6 +165,51 @@ async fn one_node_at_a_time_has_the_claim_until_it_gives_it_back_or_has_crashed(
     let past = "UPDATE throughline_inbox_claim SET until = until - interval '2 minutes'";
     client(&url).await.batch_execute(past).await.unwrap();
     assert!(first.claim(&ada(), MINUTE).await.unwrap());
+}
+
+/// That of a node which crashes between the receipt of a message and its deletion.
+struct Crashing(PostgresInbox);
+
+#[async_trait]
+impl Inbox for Crashing {
+    async fn put(&self, principal: &Principal, body: Body) -> Result<(), InboxError> {
+        self.0.put(principal, body).await
+    }
+
+    async fn oldest(&self, principal: &Principal, count: usize) -> Result<Vec<(Position, Body)>, InboxError> {
+        self.0.oldest(principal, count).await
+    }
+
+    async fn delete(&self, _: &Principal, _: Position) -> Result<(), InboxError> {
+        std::future::pending().await
+    }
+
+    async fn claim(&self, principal: &Principal, lasts: Duration) -> Result<bool, InboxError> {
+        self.0.claim(principal, lasts).await
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_did_not_delete_before_it_crashed_comes_once_to_the_same_client_all_the_same() {
+    let server = Server::start();
+    let url = server.database().await;
+    let crashing = Crashing(inbox(&url, journey::BOUNDS).await);
+    let mut stage = Stage::new(Hub::builder().inbox(crashing).build()).await;
+    for number in 0..3_u8 {
+        stage.hub.deliver(&ada(), vec![number]).await.unwrap();
+    }
+    let mut rooms = stage.connect("ada", TransportKind::ALL).await;
+    assert_eq!(journey::kept(&mut rooms).await, Body::from(vec![0]));
+    let another = inbox(&url, journey::BOUNDS).await;
+    assert_eq!(another.oldest(&ada(), 9).await.unwrap().len(), 3, "nothing was deleted");
+    // The node is gone, and its claim has passed.
+    let past = "UPDATE throughline_inbox_claim SET until = until - interval '2 minutes'";
+    client(&url).await.batch_execute(past).await.unwrap();
+    stage.restart(Hub::builder().inbox(another).build()).await;
+    stage::until(&mut rooms, |event| matches!(event, Event::Lost(_))).await;
+    for number in 1..3_u8 {
+        assert_eq!(journey::kept(&mut rooms).await, Body::from(vec![number]));
+    }
 }
 
 #[tokio::test]
