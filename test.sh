@@ -13,7 +13,7 @@ cd "$(dirname "$0")" || exit 1
 seeds=${SEEDS:-20000}
 fuzz_seconds=${FUZZ_SECONDS:-60}
 # All that is off by default.
-features=testing,tls,proxy,http2,postgres
+features=testing,tls,proxy,http2,postgres,ts
 # `cargo test` runs the simulation too, with the few schedules that are its own default.
 unset SEEDS
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
@@ -166,6 +166,7 @@ step "lints: client" lints --no-default-features --features client
 step "lints: testing" lints --no-default-features --features testing
 step "lints: tls" lints --no-default-features --features tls
 step "lints: proxy" lints --no-default-features --features proxy
+step "lints: ts" lints --no-default-features --features ts
 step "lints: http2" lints --no-default-features --features client,server,http2
 step "lints: postgres" lints --no-default-features --features postgres
 step "core without a runtime" core_has_no_runtime

@@ -6,7 +6,10 @@
 //! cargo run --example reservations -- as ada watch        # shows each change
 //! cargo run --example reservations -- as bob reserve 7 8
 //! cargo run --example reservations -- as bob release 7
+//! cargo run --example reservations --features ts -- types > examples/reservations.ts
 //! ```
+//!
+//! The last makes the types of the protocol for pages, as `connect<Tell, Ask>("/live")` wants them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +32,7 @@ pub const AT_ONCE: usize = 4;
 
 /// A seat that there is: no other number is ever a `Seat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(throughline::ts::TS), ts(crate = "throughline::ts::ts_rs"))]
 #[serde(try_from = "u8")]
 pub struct Seat(u8);
 
@@ -46,6 +50,7 @@ impl TryFrom<u8> for Seat {
 
 /// One to four different seats.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(throughline::ts::TS), ts(crate = "throughline::ts::ts_rs"))]
 #[serde(try_from = "Vec<Seat>")]
 pub struct Party(BTreeSet<Seat>);
 
@@ -65,6 +70,7 @@ impl TryFrom<Vec<Seat>> for Party {
 
 /// What a client asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(throughline::ts::TS), ts(crate = "throughline::ts::ts_rs"))]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Ask {
     /// Which seats are free.
@@ -83,6 +89,7 @@ pub enum Ask {
 
 /// What it is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(throughline::ts::TS), ts(crate = "throughline::ts::ts_rs"))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Tell {
     /// These are free.
@@ -104,6 +111,7 @@ pub enum Tell {
 
 /// What is said to all who watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(throughline::ts::TS), ts(crate = "throughline::ts::ts_rs"))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Change {
     /// They are somebody's now.
@@ -238,6 +246,12 @@ fn party(numbers: &[&str]) -> Result<Party, Box<dyn std::error::Error>> {
     Ok(Party::try_from(seats)?)
 }
 
+/// The protocol in TypeScript.
+#[cfg(feature = "ts")]
+pub fn types() -> Result<String, throughline::ts::TsError> {
+    throughline::ts::Declarations::new().with::<Ask>().with::<Tell>().with::<Change>().file()
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     const URL: &str = "http://127.0.0.1:3000/live";
@@ -248,6 +262,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let app = axum::Router::new().route_service("/live", server()?.service());
             let address = address.first().unwrap_or(&"127.0.0.1:3000");
             return Ok(axum::serve(tokio::net::TcpListener::bind(address).await?, app).await?);
+        }
+        #[cfg(feature = "ts")]
+        ["types"] => {
+            print!("{}", types()?);
+            return Ok(());
         }
         ["as", name, "watch"] => {
             let mut rooms = watch(connect(URL, name).await?).await?;

@@ -44,6 +44,8 @@ pub mod socket;
 pub mod testing;
 #[cfg(feature = "socket")]
 pub mod transport;
+#[cfg(feature = "ts")]
+pub mod ts;
 
 #[cfg(feature = "client")]
 pub use client::{Client, ConnectError, Freshness, Rooms};
