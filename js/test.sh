@@ -47,7 +47,7 @@ served() {
 
 browser() {
     node build.mjs
-    (cd .. && cargo build --quiet --example chat --example echo_hyper --example presence)
+    (cd .. && cargo build --quiet --features testing --example chat --example echo_hyper --example presence --example rough)
     node --test --test-reporter=spec --test-concurrency=1 tests/browser/*.test.mjs
 }
 

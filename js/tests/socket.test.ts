@@ -462,6 +462,18 @@ test("a box that asks to wait is waited for", async () => {
   assert.ok("retryAt" in socket.state && socket.state.retryAt! >= Date.now() + 20_000);
 });
 
+test("a path that was welcomed and never proved is one more failed attempt", async () => {
+  host.judge = () => {
+    // Behind the welcome comes somebody else.
+    host.portal = { status: 502, type: "text/html", body: "<html>" };
+    return undefined;
+  };
+  const { socket, states } = await open({ transports: ["long-polling"], maxAttempts: 1 });
+  await pass(1000);
+  assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "timed_out"]);
+  assert.deepEqual([host.hellos.length, states.some(({ status }) => status === "connected")], [1, true]);
+});
+
 test("where a box takes small bodies only, less goes at once, and everything arrives", async () => {
   const { socket } = await open({ transports: ["long-polling"] });
   host.largest = 1000;

@@ -20,7 +20,7 @@ export interface Options {
   outbox?: { readonly messages: number; readonly bytes: number };
   /** The ceiling of the first pause between attempts and the highest, in milliseconds. Default: 500 and 30,000. */
   backoff?: Backoff;
-  /** After how many failed attempts in a row to give up, with `timed_out`. Default: never. */
+  /** After how many failed attempts in a row to give up, with `timed_out`; a path that was never proved is one. Default: never. */
   maxAttempts?: number;
   /** Whether requests bear cookies. Default: `include`, as WebSockets do. */
   credentials?: RequestCredentials;

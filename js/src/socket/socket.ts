@@ -361,15 +361,17 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       stopDialling();
       for (const other of bounds().slice()) if (other.attachment_ > bound.attachment_ && !other.wished_) session.detach_(other);
     }
-    attempts = 0;
     fresh = "usual";
     stopWaiting();
     become({ status: "connected", transport: kind_ });
     if (wasCut && resumed) emit("resumed", kind_);
     better?.(kind_);
   };
-  const detached = ({ carrier_, kind_, openedAt_, failure_, retryAfter_ }: Bound, why: string, close?: Close) => {
+  const detached = ({ carrier_, kind_, openedAt_, failure_, retryAfter_, proved_, probed_ }: Bound, why: string, close?: Close) => {
+    // Open is not usable: what was never proved is one more failure.
+    const worked = openedAt_ && (proved_ || probed_);
     carrier_.end_();
+    if (worked) attempts = 0;
     if (openedAt_) {
       const now = clock();
       const life = now - openedAt_;
@@ -392,7 +394,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       return;
     }
     if (close) closed(kind_, close);
-    else if (openedAt_) pause(reason, pauses.loss_());
+    else if (worked) pause(reason, pauses.loss_());
     else failed(kind_, reason, retryAfter_);
   };
 

@@ -34,6 +34,37 @@ export const serve = async (example, address = "127.0.0.1:0", ...more) => {
   };
 };
 
+/** Rough networks before an echo server, as `examples/rough.rs` makes them. */
+export const serveRough = async () => {
+  const child = spawn(`${target}/debug/examples/rough`, [], { stdio: ["pipe", "pipe", "inherit"] });
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  await lines.next();
+  // One after the other: the answers come in the order of the lines.
+  let last = Promise.resolve();
+  const ask = (line) =>
+    (last = last.then(async () => {
+      child.stdin.write(`${line}\n`);
+      return (await lines.next()).value;
+    }));
+  return {
+    async network() {
+      const address = await ask("new");
+      const port = address.split(":")[1];
+      return {
+        url: `http://${address}`,
+        add: (rule) => ask(`${port} ${rule}`),
+        clear: () => ask(`${port} clear`),
+        acted: async () => Number(await ask(port)),
+      };
+    },
+    async kill() {
+      const gone = once(child, "exit");
+      child.kill("SIGKILL");
+      await gone;
+    },
+  };
+};
+
 /** Serves a blank page with the client, from an origin of its own. */
 export const serveBlank = async () => {
   const scripts = { "/client.js": readFileSync(`${root}src/server/client.js`) };
