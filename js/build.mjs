@@ -4,6 +4,7 @@
  *   node build.mjs            builds
  *   node build.mjs --check    fails if what the service serves was not made from these sources
  *   node build.mjs --size     says what users download, and fails beyond the limits
+ *   node build.mjs --documents    makes the script of the example `documents`, `../target/documents.js`
  *   node build.mjs --names 100    looks for so many seconds for short names that compress better; writes `names.json`
  */
 import { execFileSync } from "node:child_process";
@@ -15,6 +16,21 @@ import { build } from "esbuild";
 import { minify } from "terser";
 
 process.chdir(dirname(fileURLToPath(import.meta.url)));
+if (process.argv[2] === "--documents") {
+  await build({
+    entryPoints: ["../examples/documents/page.js"],
+    outfile: "../target/documents.js",
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    minify: true,
+    // The server serves its client; Yjs is installed here.
+    external: ["./live?*"],
+    nodePaths: ["node_modules"],
+    logLevel: "warning",
+  });
+  process.exit(0);
+}
 const SERVED = { index: "../src/server/client.js", rooms: "../src/server/rooms.js" };
 const mode = process.argv[2];
 

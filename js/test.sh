@@ -46,8 +46,8 @@ served() {
 }
 
 browser() {
-    node build.mjs
-    (cd .. && cargo build --quiet --features testing --example chat --example echo_hyper --example presence --example rough)
+    node build.mjs && node build.mjs --documents
+    (cd .. && cargo build --quiet --features testing --example chat --example documents --example echo_hyper --example presence --example rough)
     node --test --test-reporter=spec --test-concurrency=1 tests/browser/*.test.mjs
 }
 
