@@ -5,7 +5,8 @@
 //! 1000) are read from another. The server says `BURST` messages of 64 bytes (default 4) at a time, at a pace that leaves
 //! its core idle now and then; the scheduler's run time of the server is divided by the messages that arrived. The loop
 //! feeds each connection the burst, made once, and flushes; it knows no receipts, no order between rooms, and waits for
-//! whoever is slow. Servers take turns, `ROUNDS` times (default 3); the medians' ratio is the result.
+//! whoever is slow. `throughline-stalled` is `throughline-rooms` with one member that reads nothing. Servers take turns,
+//! `ROUNDS` times (default 3); the medians' ratio is the result.
 
 mod load;
 
@@ -17,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
 use load::{Owned, put_message, setting, take_message, upgrade};
 use throughline::frame::{Ack, Batch, BatchWriter, Body, Encoding, Frame, Limits, Role, Seq};
+use throughline::hub::{RoomConfig, Slow};
 use throughline::room::payload::Join;
 use throughline::{Hub, Server, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,7 +36,7 @@ fn main() {
 fn compare() {
     let (rounds, members) = (setting("ROUNDS", 3), setting("MEMBERS", 1000));
     println!("{BODY} B to {members} members, {} at a time, {rounds} rounds", setting("BURST", 4));
-    let names = ["tungstenite", "throughline-plain", "throughline-rooms"];
+    let names = ["tungstenite", "throughline-plain", "throughline-rooms", "throughline-stalled"];
     load::compare(names, rounds, "delivery", |name| measure(name, members));
 }
 
@@ -48,7 +50,9 @@ fn measure(name: &str, members: usize) -> (f64, f64) {
         for number in 0..members {
             let stream = upgrade(&address, name != "tungstenite").await;
             let heard = Rc::clone(&heard);
-            if name == "tungstenite" {
+            if name == "throughline-stalled" && number == 0 {
+                tokio::task::spawn_local(stall(stream, number));
+            } else if name == "tungstenite" {
                 tokio::task::spawn_local(listen_plain(stream, heard));
             } else {
                 tokio::task::spawn_local(listen(stream, number, heard));
@@ -71,13 +75,25 @@ async fn listen_plain(mut stream: TcpStream, heard: Rc<Cell<u64>>) {
     }
 }
 
-/// A session by hand, which acknowledges what it has read as a client does: with company, or when half the window is
-/// taken.
-async fn listen(mut stream: TcpStream, number: usize, heard: Rc<Cell<u64>>) {
+/// A session that reads nothing.
+async fn stall(mut stream: TcpStream, number: usize) {
+    greet(&mut stream, number).await;
+    std::future::pending().await
+}
+
+/// Opens a session.
+async fn greet(stream: &mut TcpStream, number: usize) {
     let (mut batch, mut out) = (BatchWriter::new(Encoding::Binary), BytesMut::new());
     batch.push(&Frame::Hello(Box::new(load::hello(number))));
     put_message(2, &batch.take(), &mut out);
     stream.write_all(&out).await.unwrap();
+}
+
+/// A session by hand, which acknowledges what it has read as a client does: with company, or when half the window is
+/// taken.
+async fn listen(mut stream: TcpStream, number: usize, heard: Rc<Cell<u64>>) {
+    greet(&mut stream, number).await;
+    let (mut batch, mut out) = (BatchWriter::new(Encoding::Binary), BytesMut::new());
     let (mut received, mut told) = (Seq::ZERO, Seq::ZERO);
     let mut buffer = BytesMut::with_capacity(4 << 10);
     let mut due = None;
@@ -164,7 +180,13 @@ async fn serve_rooms(listener: TcpListener, plain: bool) {
             let _ = live.recv().await;
         }
     };
-    let live = Server::builder().serve(handler).unwrap();
+    let shape = |_: &str| {
+        let mut config = RoomConfig::default();
+        config.slow = Slow::DropOldest;
+        config
+    };
+    let hub = Hub::builder().rooms(shape).build();
+    let live = Server::builder().hub(hub).serve(handler).unwrap();
     let room = live.hub().room("r");
     tokio::spawn(async move {
         let said = Body::from(vec![b'x'; BODY]);
