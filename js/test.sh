@@ -46,8 +46,10 @@ served() {
 }
 
 browser() {
-    node build.mjs && node build.mjs --documents
-    (cd .. && cargo build --quiet --features testing --example chat --example documents --example echo_hyper --example presence --example rough)
+    node build.mjs
+    node build.mjs --documents
+    local examples=(--example chat --example documents --example echo_hyper --example presence --example rough)
+    (cd .. && cargo build --quiet --features testing "${examples[@]}")
     node --test --test-reporter=spec --test-concurrency=1 tests/browser/*.test.mjs
 }
 
