@@ -10,13 +10,15 @@ tools() {
     command -v node >/dev/null || { echo "node 20 or later is needed"; return 1; }
     node -e 'if (parseInt(process.versions.node) < 20) throw "node 20 or later is needed"'
     npm ci --no-audit --no-fund --ignore-scripts
-    local chromium=${CHROMIUM:-/usr/bin/chromium} root=""
-    if [ ! -x "$chromium" ]; then
+    local chromium=${CHROMIUM:-/usr/bin/chromium} missing="" root=""
+    [ -x "$chromium" ] || missing=chromium
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx"
+    if [ -n "$missing" ]; then
         if [ "$(id -u)" != 0 ]; then
-            command -v sudo >/dev/null || { echo "$chromium is missing, and there is neither root nor sudo to install it" >&2; return 1; }
+            command -v sudo >/dev/null || { echo "missing: $missing, and there is neither root nor sudo to install it" >&2; return 1; }
             root=sudo
         fi
-        $root apt-get update && $root apt-get install -y --no-install-recommends chromium || { echo "chromium could not be installed" >&2; return 1; }
+        $root apt-get update && $root apt-get install -y --no-install-recommends $missing || { echo "could not be installed: $missing" >&2; return 1; }
     fi
     "$chromium" --version
 }

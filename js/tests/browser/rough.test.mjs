@@ -7,7 +7,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launch, PATIENCE, serveRough, tab, unharmed, until } from "./stage.mjs";
+import { bodies, launch, openHere, PATIENCE, serveRough, tab, unharmed, until } from "./stage.mjs";
 
 /** Messages in a round; rounds at most; how often a rule is to act in them; how many runs go at once. */
 const ROUND = 40;
@@ -33,21 +33,12 @@ after(async () => {
 const open = async (context, rules, options, first) => {
   const network = await rough.network();
   const page = await tab(context, network.url);
-  await page.evaluate(async () => (window.client = await import("/?client.js")));
-  for (const rule of rules) await network.add(rule);
   page.setDefaultTimeout(3 * PATIENCE);
-  await page.evaluate(([options, first]) => {
-    window.heard = [];
-    window.losses = [];
-    window.socket = client.connect("/live", { backoff: { base: 20, cap: 200 }, ...options });
-    socket.on("message", ({ body }) => heard.push(body));
-    socket.on("lost", (lost) => losses.push(lost.reason.code));
-    if (first) socket.send(first);
-  }, [options, first]);
+  await openHere(page, options, first, async () => {
+    for (const rule of rules) await network.add(rule);
+  });
   return { page, network };
 };
-
-const bodies = (count, from = 0) => Array.from({ length: count }, (_, at) => `${from + at} ${"x".repeat(100)}`);
 
 /** Rounds of messages that come back, until the rules have acted, and an end in order. */
 const passes = async (context, rules, options) => {

@@ -4,9 +4,10 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
+import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -61,6 +62,59 @@ export const serveRough = async () => {
       const gone = once(child, "exit");
       child.kill("SIGKILL");
       await gone;
+    },
+  };
+};
+
+/** Ports that nobody listens on. */
+const freePorts = async (count) => {
+  const servers = Array.from({ length: count }, () => net.createServer().listen(0, "127.0.0.1"));
+  await Promise.all(servers.map((server) => once(server, "listening")));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+};
+
+/** nginx with a port for each setup, before the server that `start` starts, which is told of what origins pages are. */
+export const serveNginx = async (setups, start) => {
+  const ports = await freePorts(Object.keys(setups).length);
+  const urls = {};
+  Object.entries(setups).forEach(([name, { tls }], at) => (urls[name] = `${tls ? "https" : "http"}://127.0.0.1:${ports[at]}`));
+  const { address } = await start(Object.values(urls));
+  const certificates = `${root}tests/certificates`;
+  const servers = Object.values(setups).map(({ server = "", location = "", tls = "" }, at) => {
+    const ssl = tls && `ssl_certificate ${certificates}/server.pem; ssl_certificate_key ${certificates}/server.key;`;
+    return `server { listen 127.0.0.1:${ports[at]}${tls}; ${ssl} ${server} location / { proxy_pass http://${address}; ${location} } }`;
+  });
+  const folder = mkdtempSync(`${tmpdir()}/nginx-`);
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${name};`).join(" ");
+  writeFileSync(
+    `${folder}/nginx.conf`,
+    `${process.getuid() ? "" : "user root;"} daemon off; worker_processes 1; pid nginx.pid; error_log error.log;
+    events { worker_connections 1024; }
+    http { access_log off; ${temporary} map $http_upgrade $connection_upgrade { default upgrade; '' close; }
+    ${servers.join("\n")} }`,
+  );
+  // Debian has it where only root looks.
+  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` };
+  const child = spawn("nginx", ["-p", `${folder}/`, "-c", "nginx.conf", "-e", "error.log"], { env, stdio: ["ignore", "inherit", "inherit"] });
+  for (let tries = 0; ; tries++) {
+    const reached = await new Promise((resolve) => {
+      const socket = net.connect(ports[0], "127.0.0.1", () => resolve(true));
+      socket.on("error", () => resolve(false));
+      socket.on("connect", () => socket.destroy());
+    });
+    if (reached) break;
+    assert.ok(tries < 200 && child.exitCode === null, "nginx does not start");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return {
+    urls,
+    async kill() {
+      const gone = once(child, "exit");
+      child.kill("SIGTERM");
+      await gone;
+      rmSync(folder, { recursive: true });
     },
   };
 };
@@ -256,3 +310,26 @@ export const openEcho = (page, url, options = {}) =>
     },
     [new URL("/client.js", page.url()).href, url, options],
   );
+
+/**
+ * Opens a socket in a page of the server's own origin, with the client that it serves. The first message waits for the first
+ * connection; `between` is done when the client was loaded and nothing was dialled.
+ */
+export const openHere = async (page, options, first, between = () => undefined) => {
+  await page.evaluate(async () => (window.client = await import("/?client.js")));
+  await between();
+  await page.evaluate(
+    ([options, first]) => {
+      window.heard = [];
+      window.losses = [];
+      window.socket = client.connect("/live", { backoff: { base: 20, cap: 200 }, ...options });
+      socket.on("message", ({ body }) => heard.push(body));
+      socket.on("lost", (lost) => losses.push(lost.reason.code));
+      if (first) socket.send(first);
+    },
+    [options, first],
+  );
+};
+
+/** Messages of some size, all different. */
+export const bodies = (count, from = 0) => Array.from({ length: count }, (_, at) => `${from + at} ${"x".repeat(100)}`);
