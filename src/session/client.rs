@@ -188,6 +188,18 @@ impl Session {
         }
     }
 
+    /// Notes that the push in flight was refused for its size: what it brought is sent again at once, in smaller ones. The
+    /// uplink is not lost for that.
+    pub fn handle_push_refused(&mut self, now: Instant, attachment: Attachment) {
+        if let Some(binding) = self.binding_mut(attachment) {
+            binding.push.unanswered = 0;
+        }
+        self.handle_push_ended(now, attachment, false);
+        if let Some(binding) = self.binding_mut(attachment) {
+            (binding.push.unanswered, binding.push.fruitless, binding.push.retry_at) = (0, 0, None);
+        }
+    }
+
     /// Notes that the open poll was answered and all its frames were handed over.
     pub fn handle_poll_ended(&mut self, now: Instant, attachment: Attachment) {
         let now = self.tick(now);

@@ -19,13 +19,16 @@ enum Fate {
     Replay,
 }
 
-fn fate(rule: Rule, request: &Head) -> Option<Fate> {
+fn fate(rule: Rule, request: &Head, body: Framing) -> Option<Fate> {
     match rule {
         Rule::CaptivePortal => Some(Fate::Answer(200)),
         Rule::Refuse { status } => Some(Fate::Answer(status)),
         Rule::RefuseUpgrade { status } if request.is_upgrade() => Some(Fate::Answer(status)),
         Rule::StripUpgrade if request.is_upgrade() => Some(Fate::Strip),
         Rule::SwallowUpgrade if request.is_upgrade() => Some(Fate::Swallow),
+        Rule::LimitBody { bytes } if matches!(body, Framing::Length(length) if length > bytes) => {
+            Some(Fate::Answer(413))
+        }
         Rule::SwallowPost if request.is_post() => Some(Fate::Swallow),
         Rule::ReplayRequest if request.is_post() => Some(Fate::Replay),
         _ => None,
@@ -50,8 +53,8 @@ pub(super) async fn converse(link: &Link, mut client: Side, upstream: &Upstream)
         };
         let Some(request) = request else { return Ok(()) };
         link.busy.send_replace(true);
-        let fate = link.script.act(|rule| fate(rule, &request)).unwrap_or(Fate::Pass);
         let mut body = request.framing(None)?;
+        let fate = link.script.act(|rule| fate(rule, &request, body)).unwrap_or(Fate::Pass);
         let stripped;
         let head = match fate {
             Fate::Answer(status) => {

@@ -71,6 +71,11 @@ pub enum Rule {
         /// At least 1; 0 is taken as 1.
         bytes_per_second: u64,
     },
+    /// Request with a body that is longer than this: answered 413 by the box itself. Of one in chunks the length is not known.
+    LimitBody {
+        /// How many bytes pass.
+        bytes: u64,
+    },
     /// Request: answered 200 with a page that wants somebody to log in.
     CaptivePortal,
     /// Request: answered with this status by the box itself. With 407 it asks for credentials.

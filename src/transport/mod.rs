@@ -155,6 +155,9 @@ pub enum Received {
         /// Whether it was answered in time by one of ours.
         answered: bool,
     },
+    /// The `push` in flight was refused for its size by a box on the way: with fewer messages it may pass. Client ends of SSE
+    /// and long-polling only.
+    PushRefused,
     /// The open `poll` was answered, and all its frames were received. Client end of long-polling only.
     PollEnded,
 }

@@ -19,6 +19,10 @@ use crate::frame::{Attachment, Close, CloseCode, Frame, Hello, Push, SessionId, 
 /// The status of a request that is too large for whoever answers (RFC 9110, section 15.5.14).
 const TOO_LARGE: u16 = 413;
 
+fn is_too_large(error: &TransportError) -> bool {
+    matches!(error, TransportError::Http { status: TOO_LARGE, .. })
+}
+
 /// The least that a push may take.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -186,7 +190,7 @@ impl Uplink {
 
     /// What a request that has failed says about sizes.
     pub(super) fn note_failure(&mut self, error: &TransportError) {
-        if !matches!(error, TransportError::Http { status: TOO_LARGE, .. }) {
+        if !is_too_large(error) {
             return;
         }
         let ceiling = self.endpoint.ceiling();
@@ -294,7 +298,9 @@ impl Uplink {
                 Poll::Ready(Err(error)) => {
                     tracing::trace!(%error, "push failed");
                     self.note_failure(&error);
-                    return Poll::Ready(self.ended(false));
+                    let refused = is_too_large(&error) && self.sent.messages > 1;
+                    let ended = self.ended(false);
+                    return Poll::Ready(if refused { Received::PushRefused } else { ended });
                 }
                 Poll::Pending => {
                     ready!(flight.deadline.as_mut().poll(cx));
@@ -320,7 +326,8 @@ impl Uplink {
                 let left = !self.outbox.is_empty();
                 return Poll::Ready(if left { Err(TransportError::Ended) } else { Ok(()) });
             }
-            if let Received::PushEnded { answered: false } = ready!(self.poll_answer(cx)) {
+            let ended = ready!(self.poll_answer(cx));
+            if matches!(ended, Received::PushEnded { answered: false } | Received::PushRefused) {
                 return Poll::Ready(Err(TransportError::Ended));
             }
         }

@@ -361,7 +361,7 @@ async fn a_push_that_is_too_large_for_a_box_is_made_smaller_and_a_message_that_i
         let _stream = greet(&mut client, &mut asked).await;
         if attempt == 1 {
             feed(&mut client, &[message(1, "a"), message(2, "b")]).await;
-            assert!(matches!(received(&mut client).await, Received::PushEnded { answered: false }));
+            assert!(matches!(received(&mut client).await, Received::PushRefused));
         }
         feed(&mut client, &[message(1, "a")]).await;
         assert!(!is_ready(&mut client).await);

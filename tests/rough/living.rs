@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use throughline::TransportKind::{LongPolling, Sse, WebSocket};
 use throughline::testing::Rule;
-use throughline::{Socket, State, TransportKind};
-use tokio::time::{Instant, sleep};
+use throughline::{CloseCode, Socket, State, TransportKind};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::lab::{Lab, SECOND};
 use super::pair::{adrift, connected};
@@ -63,6 +63,40 @@ async fn a_better_transport_is_tried_again_after_growing_pauses() {
         client.watch().changed().await;
     }
     assert!(since.elapsed() <= 751 * SECOND, "it is moved to when it works: {:?}", since.elapsed());
+}
+
+/// What piles up while a push is under way goes in the next one: too much of it, until the client knows better.
+#[tokio::test(start_paused = true)]
+async fn where_large_bodies_are_refused_what_waits_goes_in_smaller_ones() {
+    for (transports, carrier) in [(&[Sse][..], Sse), (&[LongPolling], LongPolling), (&[Sse, WebSocket], Sse)]
+    {
+        let lab = Lab::new(&[Rule::LimitBody { bytes: 3_000 }]).await;
+        let mut client = lab.client(transports, ROUND_TRIP).connect().await.unwrap();
+        let bodies: Vec<_> = (0..200).map(|number| format!("{number} {}", "x".repeat(500))).collect();
+        let sender = client.sender();
+        let sending = async {
+            for body in &bodies {
+                sender.send(body.as_str()).await.unwrap();
+            }
+        };
+        let receiving = async {
+            for body in &bodies {
+                assert_eq!(client.recv().await.unwrap().body.to::<String>().unwrap(), *body);
+            }
+        };
+        let talking = async { tokio::join!(sending, receiving) };
+        timeout(10 * SECOND, talking).await.unwrap();
+        assert_eq!(connected(&client).await, carrier, "no reason to leave it");
+        // One that does not pass by itself goes where it does, or ends the session with the reason.
+        client.send("x".repeat(4_000)).await.unwrap();
+        let received = timeout(60 * SECOND, client.recv()).await.unwrap();
+        match received {
+            Ok(_) => assert_eq!(connected(&client).await, WebSocket),
+            Err(error) => {
+                assert_eq!((error.close().code.clone(), transports.len()), (CloseCode::TooLarge, 1))
+            }
+        }
+    }
 }
 
 /// What carries a session after all its connections were cut, and how long that took.

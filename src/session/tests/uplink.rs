@@ -177,3 +177,16 @@ fn a_poll_of_a_stream_is_refused() {
     let unknown = Poll { attachment: number(9), ..poll };
     assert_eq!(refused(ends.server.handle_poll(ends.now, &unknown)).code, CloseCode::Moved);
 }
+
+#[test]
+fn pushes_that_are_too_large_for_a_box_are_repeated_at_once_and_lose_no_uplink() {
+    let mut ends = Ends::met(Sse);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    for _ in 0..10 {
+        assert_eq!(seqs(&lend(&mut ends.client, number(1))), [1, 2]);
+        ends.client.handle_push_refused(ends.now, number(1));
+    }
+    assert_eq!(detached(&mut ends.client), []);
+    assert_eq!(seqs(&ends.up(number(1), Sse)), [1, 2]);
+}

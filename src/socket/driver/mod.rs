@@ -203,6 +203,7 @@ impl Driver {
             Ok(Received::Frame(frame)) => self.session.handle_frame(now, attachment, Via::Carrier, frame),
             Ok(Received::Answer(frame)) => self.session.handle_frame(now, attachment, Via::Push, frame),
             Ok(Received::PushEnded { answered }) => self.session.handle_push_ended(now, attachment, answered),
+            Ok(Received::PushRefused) => self.session.handle_push_refused(now, attachment),
             Ok(Received::PollEnded) => self.session.handle_poll_ended(now, attachment),
             Err(error) => self.lose(now, attachment, &error),
         }
