@@ -5,6 +5,7 @@
 //! "Negotiation" and "Closing".
 
 mod aftermath;
+mod bound;
 mod hope;
 mod moving;
 mod probing;
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::frame::{Attachment, Close, SessionId, SessionKey, TransportKind};
-use crate::session::{Config, Departure, DetachReason, Ended, Intent, Lesson, Session};
+use crate::session::{Config, Ended, Intent, Lesson, Session};
 use crate::socket::{Command, Notice, Shared, Supervisor};
 use crate::transport::BoxError;
 
@@ -27,10 +28,11 @@ use super::ConnectError;
 use super::backoff::{Backoff, Pauses};
 use super::dial::{DialError, Dialer, Dialled, Verdict};
 use super::learning::Learning;
-use super::plan::{Plan, SHORT_LIFE};
+use super::plan::Plan;
 use super::renewal::Renewal;
 use super::token::Freshness;
 use super::verdicts::Network;
+use bound::Bound;
 pub(super) use hope::Hope;
 use moving::Moving;
 use probing::Probing;
@@ -134,20 +136,6 @@ struct Target {
     wished: bool,
 }
 
-/// A transport that was introduced to the session.
-struct Bound {
-    attachment: Attachment,
-    target: Target,
-    /// When its dial began.
-    dialled: Instant,
-    /// Since when it carries, or did, the session.
-    opened_at: Option<Instant>,
-    /// Whether it was proved to carry both ways.
-    proved: bool,
-    /// Why it failed, if the transport itself said so.
-    failure: Option<DialError>,
-}
-
 /// What has failed since the plan began with the best.
 #[derive(Default)]
 struct Round {
@@ -221,23 +209,6 @@ impl ClientSupervisor {
         shared.into_iter().for_each(|shared| shared.note_failure(kind, now, took, code, text));
     }
 
-    /// Notes why a transport that was introduced never carried the session.
-    fn note_departure(&self, bound: &Bound, reason: &DetachReason) {
-        let (kind, dialled) = (bound.target.kind, bound.dialled);
-        match (reason, &bound.failure) {
-            (DetachReason::Superseded, _) => {
-                self.note_failure(
-                    kind,
-                    dialled,
-                    "outrun",
-                    "it had no welcome when another carried the session",
-                );
-            }
-            (_, Some(failure)) => self.note_failure(kind, dialled, reason.code(), &failure.reason),
-            (_, None) => self.note_failure(kind, dialled, reason.code(), &reason.to_string()),
-        }
-    }
-
     /// Begins to dial.
     fn dial(&mut self, target: Target) {
         let freshness = match self.token {
@@ -298,102 +269,6 @@ impl ClientSupervisor {
     fn new_round(&mut self) {
         self.plan.restart();
         self.round = Round::default();
-    }
-
-    fn introduced(&mut self, attachment: Attachment) {
-        if let Some((target, dialled)) = self.introducing.take() {
-            let (opened_at, proved, failure) = (None, false, None);
-            self.bound.push(Bound { attachment, target, dialled, opened_at, proved, failure });
-        }
-    }
-
-    fn attached(&mut self, attachment: Attachment, kind: TransportKind, offered: &[TransportKind]) {
-        let now = now();
-        self.win(attachment);
-        self.carrier = Some(attachment);
-        self.plan.rank(offered);
-        if let Some(bound) = self.bound.iter_mut().find(|bound| bound.attachment == attachment) {
-            bound.opened_at = Some(now);
-            let took = now.saturating_duration_since(bound.dialled);
-            self.shared.iter().for_each(|shared| shared.note_opening(attachment, kind, took));
-            if bound.target.wished {
-                self.plan.prefer(kind);
-            }
-        }
-        self.plan.carried(kind, now);
-        self.keep_verdicts();
-        self.settle_in(kind, now);
-        self.round = Round::default();
-        (self.attempts, self.token, self.welcomed) = (0, TokenState::Usual, true);
-        if let Some(first) = self.first.take() {
-            // Whoever started the session may not wait for it.
-            let _ = first.send(Ok(()));
-        }
-    }
-
-    fn detached(&mut self, attachment: Attachment, reason: &DetachReason, departure: Departure) {
-        let Some(at) = self.bound.iter().position(|bound| bound.attachment == attachment) else { return };
-        let bound = self.bound.swap_remove(at);
-        if self.carrier == Some(attachment) {
-            self.carrier = None;
-        }
-        if bound.opened_at.is_none() {
-            self.note_departure(&bound, reason);
-        }
-        self.reckon(&bound, reason, departure);
-        if let Some(close) = self.despair(&bound, departure) {
-            return self.give_up(close);
-        }
-        // Where another is under way, the session attaches it by itself.
-        if !self.bound.is_empty() || !self.stalled.is_empty() || !matches!(self.step, Step::Rest) {
-            if bound.opened_at.is_none() && *reason != DetachReason::Superseded {
-                self.fell_out(bound.target.kind);
-            } else if self.bound.is_empty() {
-                // What is dialled was to take over from what worked: alone it may take long.
-                self.race_after(Duration::ZERO);
-            }
-            return;
-        }
-        let text = match &bound.failure {
-            Some(failure) => Arc::clone(&failure.reason),
-            None => reason.to_string().into(),
-        };
-        match (reason, bound.opened_at, bound.failure) {
-            (DetachReason::Closed(close), ..) => self.closed(bound.target.kind, close.clone()),
-            (_, None, Some(failure)) => self.failed(bound.target.kind, failure),
-            (_, None, None) => {
-                self.failed(bound.target.kind, DialError { verdict: Verdict::Transport, reason: text });
-            }
-            (_, Some(_), _) => {
-                self.reason = text;
-                self.pause_after_loss(None);
-            }
-        }
-    }
-
-    /// Learns from how long a transport carried the session, and from how it ended.
-    fn reckon(&mut self, bound: &Bound, reason: &DetachReason, departure: Departure) {
-        let Some(opened_at) = bound.opened_at else { return };
-        let (kind, now) = (bound.target.kind, now());
-        let life = now.saturating_duration_since(opened_at);
-        if life >= SHORT_LIFE {
-            self.pauses.reset();
-        }
-        match reason {
-            // Somebody decided so.
-            DetachReason::Superseded | DetachReason::Closed(_) => {}
-            // It opened and does not carry both ways.
-            DetachReason::Unproved | DetachReason::UplinkLost => self.plan.demote(kind, now),
-            _ => self.plan.ended_after(kind, life, now),
-        }
-        match reason {
-            DetachReason::Ended => self.learning.ended(kind, life, departure, now),
-            DetachReason::Silent => self.learning.fell_silent(kind, departure, now),
-            _ => {}
-        }
-        self.probing.lived(life);
-        self.keep_verdicts();
-        self.new_round();
     }
 }
 

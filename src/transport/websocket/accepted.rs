@@ -14,10 +14,11 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
-use super::carrier::{FRAGMENT, IDLE_MESSAGES, Incoming, Phase, WRITE, not_utf8, pieces_bound, too_large};
+use super::carrier::{
+    FRAGMENT, Farewell, IDLE_MESSAGES, Incoming, Phase, WRITE, not_utf8, pieces_bound, too_large,
+};
 use super::reader::{Piece, Reader, Refusal};
 use super::tidings::Tidings;
-use crate::frame::CloseCode;
 use crate::transport::TransportError;
 
 /// How much is read at once, of all that came.
@@ -339,15 +340,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
     pub(super) fn poll_close(
         &mut self,
         cx: &mut Context<'_>,
-        code: Option<&CloseCode>,
+        close: Farewell<'_>,
     ) -> Poll<Result<(), TransportError>> {
         loop {
             match self.phase {
                 Phase::Open => {
                     ready!(self.poll_flush(cx))?;
-                    let (number, reason) = code
-                        .map_or((1000, ""), |code| (code.http_status().saturating_add(4000), code.as_str()));
-                    self.put(CLOSE, &[&number.to_be_bytes(), reason.as_bytes()].concat());
+                    self.put(CLOSE, &[&close.number.to_be_bytes(), close.reason.as_bytes()].concat());
                     self.phase = Phase::Closing;
                 }
                 Phase::Closing => {

@@ -65,6 +65,22 @@ pub(super) fn too_large(max_message: usize) -> TransportError {
     DecodeError::TooLarge { what: "WebSocket message", limit: max_message }.into()
 }
 
+/// What the WebSocket's own close says (`docs/PROTOCOL.md`, "Close codes").
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Farewell<'a> {
+    pub(super) number: u16,
+    pub(super) reason: &'a str,
+}
+
+impl<'a> Farewell<'a> {
+    fn of(code: Option<&'a CloseCode>) -> Self {
+        match code {
+            Some(code) => Self { number: code.http_status().saturating_add(4000), reason: code.as_str() },
+            None => Self { number: 1000, reason: "" },
+        }
+    }
+}
+
 pub(super) fn not_utf8() -> TransportError {
     let error = serde::de::Error::custom("text message is not UTF-8");
     DecodeError::Json(JsonError::Malformed(error)).into()
@@ -209,9 +225,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         cx: &mut Context<'_>,
         code: Option<&CloseCode>,
     ) -> Poll<Result<(), TransportError>> {
+        let close = Farewell::of(code);
         match self {
-            Self::Accepted(end) => end.poll_close(cx, code),
-            Self::Dialled(end) => end.poll_close(cx, code),
+            Self::Accepted(end) => end.poll_close(cx, close),
+            Self::Dialled(end) => end.poll_close(cx, close),
         }
     }
 

@@ -17,12 +17,11 @@ use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as Fragment;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::bounded::Bounded;
-use super::carrier::{FRAGMENT, IDLE_MESSAGES, Incoming, Phase, WRITE, not_utf8, too_large};
+use super::carrier::{FRAGMENT, Farewell, IDLE_MESSAGES, Incoming, Phase, WRITE, not_utf8, too_large};
 use super::tidings::Tidings;
-use crate::frame::CloseCode;
 use crate::transport::TransportError;
 
 /// What is read at once. It is allocated for the whole life of the WebSocket.
@@ -226,19 +225,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
     pub(super) fn poll_close(
         &mut self,
         cx: &mut Context<'_>,
-        code: Option<&CloseCode>,
+        close: Farewell<'_>,
     ) -> Poll<Result<(), TransportError>> {
         loop {
             match self.phase {
                 Phase::Open => {
                     ready!(self.poll_flush(cx))?;
-                    let frame =
-                        code.map_or(CloseFrame { code: 1000.into(), reason: Utf8Bytes::default() }, |code| {
-                            CloseFrame {
-                                code: code.http_status().saturating_add(4000).into(),
-                                reason: Utf8Bytes::from(code.as_str()),
-                            }
-                        });
+                    let Farewell { number, reason } = close;
+                    let frame = CloseFrame { code: number.into(), reason: reason.into() };
                     // Refused only when the peer has closed already: then there is nothing to say.
                     let _ = Pin::new(&mut self.stream).start_send(Message::Close(Some(frame)));
                     self.phase = Phase::Closing;
