@@ -48,7 +48,7 @@ const USAGE: &str = "usage: doctor serve ADDR N SECS\n       \
 const SILENCE: Duration = Duration::from_secs(6);
 
 /// How long the first connection may take, and how long nothing may come later, beside the pauses between messages.
-const CONNECT_WITHIN: Duration = Duration::from_secs(9);
+const CONNECT_WITHIN: Duration = Duration::from_millis(8500);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a transport that is tried by itself may take.

@@ -36,17 +36,19 @@ impl Opening {
         if self == Self::Connect {
             return Ok(answer::tunnel());
         }
-        let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
-        if data_encoding::BASE64.decode(key).map(|nonce| nonce.len()) != Ok(16) {
-            return Err(broken("Sec-WebSocket-Key is not base64 of 16 bytes"));
-        }
-        let accept = HeaderValue::try_from(derive_accept_key(key));
-        let accept = accept.map_err(|_| Close::new(CloseCode::InternalError, "no accept key"))?;
         let mut answer = answer::switching();
+        // Boxes that translate a CONNECT of HTTP/2's, which has no key, may leave it out, and look for no proof.
+        if let Some(key) = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes) {
+            if data_encoding::BASE64.decode(key).map(|nonce| nonce.len()) != Ok(16) {
+                return Err(broken("Sec-WebSocket-Key is not base64 of 16 bytes"));
+            }
+            let accept = HeaderValue::try_from(derive_accept_key(key));
+            let accept = accept.map_err(|_| Close::new(CloseCode::InternalError, "no accept key"))?;
+            answer.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
         let headers = answer.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         Ok(answer)
     }
 }

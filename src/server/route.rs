@@ -60,14 +60,15 @@ pub(super) fn route_connect(uri: &Uri, headers: &HeaderMap) -> Route {
 
 fn route_get(uri: &Uri, headers: &HeaderMap) -> Route {
     let upgrades = has_word(headers, &UPGRADE, "websocket") && has_word(headers, &CONNECTION, "upgrade");
-    match (upgrades, headers.get(SEC_WEBSOCKET_KEY)) {
-        (true, Some(_)) if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|v| v.as_bytes() != b"13") => {
-            Route::OtherWebSocket
-        }
-        (true, Some(_)) if parameters(uri).any(|(name, _)| name == "plain") => Route::PlainWebSocket,
-        (true, Some(_)) => Route::WebSocket,
-        (false, Some(_)) => Route::Stripped,
-        (_, None) => match script(uri) {
+    // A CONNECT of HTTP/2's that a box has made an Upgrade of bears no key.
+    let (key, version) = (headers.contains_key(SEC_WEBSOCKET_KEY), headers.get(SEC_WEBSOCKET_VERSION));
+    let meant = key || version.is_some();
+    match (upgrades, meant) {
+        (true, true) if version.is_none_or(|v| v.as_bytes() != b"13") => Route::OtherWebSocket,
+        (true, true) if parameters(uri).any(|(name, _)| name == "plain") => Route::PlainWebSocket,
+        (true, true) => Route::WebSocket,
+        (false, true) => Route::Stripped,
+        (_, false) => match script(uri) {
             Some(script) => Route::Script(script),
             None if accepts(headers).any(|media| media.eq_ignore_ascii_case(media::EVENT_STREAM)) => {
                 Route::Events
@@ -176,6 +177,14 @@ mod tests {
             (Method::GET, "", &old, Route::OtherWebSocket),
             (Method::GET, "", UPGRADE, Route::OtherWebSocket),
             (Method::GET, "", "sec-websocket-key: x\nsec-websocket-version: 13", Route::Stripped),
+            (Method::GET, "", "sec-websocket-version: 13", Route::Stripped),
+            (
+                Method::GET,
+                "",
+                "connection: upgrade\nupgrade: websocket\nsec-websocket-version: 13",
+                Route::WebSocket,
+            ),
+            (Method::GET, "", "connection: upgrade\nupgrade: h2c", Route::Discovery),
             (Method::GET, "", "connection: close\nupgrade: websocket\nsec-websocket-key: x", Route::Stripped),
             (Method::GET, "", "accept: text/event-stream", Route::Events),
             (Method::GET, "", "accept: text/html, Text/Event-Stream;q=0.5", Route::Events),

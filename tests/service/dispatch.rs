@@ -67,6 +67,19 @@ async fn a_stripped_upgrade_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_websocket_without_a_key_is_what_a_box_made_of_http2s() {
+    let host = Host::echo(Server::builder()).await;
+    let keyless = WEBSOCKET.replace("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", "");
+    let mut wire = host.open(&keyless).await;
+    let head = watchdog(wire.until(b"\r\n\r\n")).await;
+    assert!(head.starts_with("HTTP/1.1 101 ") && !head.contains("sec-websocket-accept"), "{head}");
+    let stripped = keyless.replace("Connection: Upgrade\r\nUpgrade: websocket\r\n", "");
+    assert_eq!(host.ask(stripped).await.status, 426);
+    let wrong = WEBSOCKET.replace("AAAAAAAAAAAAAAAAAAAAAA==", "AAAA");
+    assert_eq!(host.ask(wrong).await.status, 400);
+}
+
+#[tokio::test]
 async fn a_websocket_is_accepted_only_with_the_subprotocol() {
     let host = Host::echo(Server::builder()).await;
     let mut wire = host.open(WEBSOCKET).await;

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http2;
@@ -67,7 +68,8 @@ pub(super) async fn ask_websocket(stream: Stream, mut request: Request<()>) -> R
     });
     request.extensions_mut().insert(Extended::from_static("websocket"));
     let mut answer = sender.send_request(request.map(|()| Empty::<Bytes>::new())).await?;
-    if answer.status() == http::StatusCode::OK {
+    // A box may have a page for everything: whoever opens a WebSocket names what is spoken on it.
+    if answer.status() == http::StatusCode::OK && answer.headers().contains_key(SEC_WEBSOCKET_PROTOCOL) {
         let upgraded = hyper::upgrade::on(&mut answer).await?;
         let link = Link::new(TokioIo::new(upgraded), Protocol::Http2).owning(tasks);
         return Ok(Asked::Opened(link));
@@ -75,4 +77,36 @@ pub(super) async fn ask_websocket(stream: Stream, mut request: Request<()>) -> R
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, MAX_REFUSAL).collect().await.ok();
     Ok(Asked::Refused(Response::from_parts(head, body.map(|body| body.to_bytes().to_vec()))))
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::Method;
+    use http_body_util::Full;
+    use hyper_util::rt::TokioExecutor;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_for_everything_is_no_websocket() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let page = hyper::service::service_fn(async |_| {
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"welcome to the hotel"))))
+            });
+            let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = http.enable_connect_protocol().serve_connection(TokioIo::new(stream), page).await;
+        });
+        let link = Link::tcp(TcpStream::connect(address).await.unwrap());
+        let request = Request::builder().method(Method::CONNECT).uri(format!("http://{address}/live"));
+        let asked = ask_websocket(TokioIo::new(link), request.body(()).unwrap()).await.unwrap();
+        let Asked::Refused(answer) = asked else { panic!("{asked:?}") };
+        assert_eq!(answer.status(), http::StatusCode::OK);
+        server.abort();
+    }
 }
