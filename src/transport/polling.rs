@@ -44,6 +44,9 @@ pub struct Polling {
     bytes: Arc<AtomicU64>,
 }
 
+/// Why a poll has failed that is answered by a `welcome`: only `hello` is.
+const STALE: &str = "a box on the way answers in place of the server, with what it said before";
+
 /// What an open request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
@@ -95,6 +98,9 @@ impl Polling {
             if let Some((request, answer)) = &mut self.answer {
                 let (request, refused) = (*request, answer.refused);
                 match answer.batch.next() {
+                    Some(Ok(Frame::Welcome(_))) if request == Request::Poll => {
+                        return Poll::Ready(Err(TransportError::Network(STALE.into())));
+                    }
                     Some(frame) => return Poll::Ready(Ok(Received::Frame(frame?))),
                     None if refused => return Poll::Ready(Err(TransportError::Ended)),
                     None => self.answer = None,

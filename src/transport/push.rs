@@ -280,6 +280,8 @@ impl Uplink {
         loop {
             if let Some(answer) = &mut self.answer {
                 return Poll::Ready(match answer.batch.next() {
+                    // Said by a cache: only `hello` is answered so.
+                    Some(Ok(Frame::Welcome(_))) => self.ended(false),
                     Some(Ok(frame)) => Received::Answer(frame),
                     Some(Err(_)) => self.ended(false),
                     None => self.ended(true),

@@ -564,6 +564,43 @@ async fn a_poll_that_is_cut_ends_the_transport_and_a_push_does_not() {
     assert!(poll_fn(|cx| client.poll_ready(cx)).await.is_err());
 }
 
+/// Answers everything as it answered the first request.
+struct Cache(Direct, std::sync::Mutex<Option<Bytes>>);
+
+#[async_trait]
+impl Exchange for Cache {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<ExchangeBody>, BoxError> {
+        let kept = self.1.lock().unwrap().clone();
+        let body = match kept {
+            Some(body) => body,
+            None => self.0.exchange(request).await?.into_body().collect().await?.to_bytes(),
+        };
+        *self.1.lock().unwrap() = Some(body.clone());
+        let body = ExchangeBody::new(Full::new(body).map_err(|never| match never {}));
+        Ok(Response::builder().header("content-type", media::LINES).body(body)?)
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_answers_pushes_and_polls_is_not_the_server() {
+    let (to, mut asked) = mpsc::channel(8);
+    let cache = Arc::new(Cache(Direct(to), std::sync::Mutex::default()));
+    let mut client = Polling::new(Endpoint::new(cache, Uri::from_static("http://host/live?")));
+    let greeting = hello(TransportKind::LongPolling);
+    feed(&mut client, std::slice::from_ref(&greeting)).await;
+    let answer = async {
+        let mut request = asked.recv().await.unwrap();
+        feed(&mut request.answer, &[welcome()]).await;
+        close(&mut request.answer).await.unwrap();
+    };
+    let (frame, ()) = tokio::join!(async { watchdog(recv_frame(&mut client)).await }, answer);
+    assert_eq!(frame, welcome());
+    feed(&mut client, &[message(1, "a")]).await;
+    assert!(matches!(received(&mut client).await, Received::PushEnded { answered: false }));
+    feed(&mut client, &[poll_frame(0)]).await;
+    assert!(matches!(watchdog(recv(&mut client)).await, Err(TransportError::Network(_))));
+}
+
 /// Turns so many requests down for want of room, `hello` excepted, and then passes them on.
 struct NoRoom {
     inner: Direct,
