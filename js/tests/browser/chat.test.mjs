@@ -106,6 +106,9 @@ test("connections that are cut are resumed, and nothing is missed", async () => 
 test("transports that are blocked in mid-session give way to the next", async () => {
   proxy = await serveProxy(server.address);
   const [anne, bob] = [await tab(context, proxy.url), await tab(context, server.url)];
+  await connected(anne);
+  // On a busy machine another may have been quicker.
+  await anne.evaluate(() => socket.moveTo());
   await connected(anne, "websocket");
   await connected(bob);
   proxy.block(/upgrade: websocket/i);
