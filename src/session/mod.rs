@@ -148,6 +148,8 @@ pub struct Session {
     peer_closes: bool,
     /// How many carriers in a row ended without progress while own messages waited.
     fruitless: u8,
+    /// How often what a careful end may put on this carrier without a receipt has doubled.
+    doubled: u8,
     /// Whether a message was received or acknowledged since the latest attachment.
     progressed: bool,
     outbox: Outbox,
@@ -191,6 +193,7 @@ impl Session {
             peer_closes: false,
             progressed: false,
             fruitless: 0,
+            doubled: 0,
             events: VecDeque::with_capacity(1),
             lent: None,
             config,

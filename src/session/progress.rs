@@ -15,9 +15,12 @@ use super::{Departure, Receipts, Session};
 /// After so many carriers in a row that ended without progress an end is careful.
 const CAREFUL: u8 = 2;
 
-/// What a careful end has on a carrier without a receipt.
+/// What a careful end has on a fresh carrier without a receipt. It doubles whenever all of it is acknowledged.
 const CAREFUL_MESSAGES: usize = 16;
 const CAREFUL_BYTES: u64 = 1 << 10;
+
+/// How often it doubles at most: then it is more than any window admits by default.
+const MAX_DOUBLED: u8 = 10;
 
 impl Session {
     /// A message was received.
@@ -29,13 +32,15 @@ impl Session {
 
     /// Takes a receipt, and notes whether it is progress.
     pub(super) fn take_receipt(&mut self, ack: Ack) -> Result<(), WrongAck> {
-        let before = self.outbox.acked();
+        let (before, on_its_way) = (self.outbox.acked(), self.outbox.has_given(1, u64::MAX));
         self.outbox.acknowledge(ack)?;
         if self.outbox.acked() > before {
             self.progressed = true;
             self.note_acknowledged();
             if self.outbox.is_empty() {
                 self.fruitless = 0;
+            } else if on_its_way && !self.outbox.has_given(1, u64::MAX) {
+                self.doubled = (self.doubled + 1).min(MAX_DOUBLED);
             }
         }
         Ok(())
@@ -56,6 +61,7 @@ impl Session {
     /// Begins again at the oldest unacknowledged message, for another carrier.
     pub(super) fn begin_carrier(&mut self) {
         self.progressed = false;
+        self.doubled = 0;
         let now = self.now;
         if let Some(client) = &mut self.client {
             let path = &mut client.path;
@@ -93,7 +99,7 @@ impl Session {
     /// Whether a careful end waits for a receipt, or for `welcome`, before it puts more on an attachment.
     pub(super) fn is_reined(&self, attachment: Attachment) -> bool {
         self.is_careful()
-            && (self.outbox.has_given(CAREFUL_MESSAGES, CAREFUL_BYTES)
+            && (self.outbox.has_given(CAREFUL_MESSAGES << self.doubled, CAREFUL_BYTES << self.doubled)
                 || self.binding(attachment).is_some_and(|binding| binding.stage == Stage::Greeting))
     }
 }

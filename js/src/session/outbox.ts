@@ -23,6 +23,8 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
   let outstanding = 0;
   /** Up to where the peer was asked what it has received. */
   let asked = 0;
+  /** How many times what a careful end puts on a fresh carrier without a receipt it may put there now. */
+  let stride = 1;
   /** Bytes that were numbered and are not acknowledged. */
   let flying = 0;
   let bytes = queue.reduce((sum, held) => sum + held[4], 0);
@@ -89,10 +91,12 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
       return [held, fresh];
     },
     /** Whether so much is on the transport that carries as a careful end puts there without a receipt. */
-    isReined_: () => cursor >= 16 || queue.slice(0, cursor).reduce((sum, held) => sum + held[4], 0) >= 1024,
+    isReined_: () =>
+      cursor >= 16 * stride || queue.slice(0, cursor).reduce((sum, held) => sum + held[4], 0) >= 1024 * stride,
     /** Begins again at the oldest unacknowledged message. */
     rewind_() {
       cursor = asked = 0;
+      stride = 1;
     },
     /**
      * Asks the peer what it has received, if somebody waits for it or half of what may be held is, and all of it was
@@ -110,6 +114,8 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
     acknowledge_(received: number, took: number): boolean {
       recognise(received);
       if (received > acked + numbered) return false;
+      // All of the stride came through.
+      if (cursor && received >= acked + cursor) stride *= 2;
       for (; acked < received; acked++) {
         const size = queue.shift()![4];
         numbered--;
