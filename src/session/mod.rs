@@ -148,8 +148,6 @@ pub struct Session {
     peer_closes: bool,
     /// How many carriers in a row ended without progress while own messages waited.
     fruitless: u8,
-    /// How often what a careful end may put on this carrier without a receipt has doubled.
-    doubled: u8,
     /// Whether a message was received or acknowledged since the latest attachment.
     progressed: bool,
     outbox: Outbox,
@@ -165,6 +163,8 @@ pub struct Session {
     epoch: Option<Epoch>,
     /// Server: what the `welcome` of the current attachment says of it; a repeated `hello` gets the same.
     resumed: bool,
+    /// How often what a careful end may put on this carrier without a receipt has doubled.
+    doubled: u8,
 }
 
 impl Session {
