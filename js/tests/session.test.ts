@@ -377,8 +377,10 @@ test("after two carriers that died before anything got through, little is put on
   assert.deepEqual(said(third), ["hello"], "nothing behind it");
   hear(third, welcome(third));
   assert.deepEqual(said(third), [...Array<string>(16).fill("msg"), "ping"]);
-  hear(third, ["ack", 16]);
-  assert.deepEqual(said(third), [...Array<string>(16).fill("msg"), "ping"]);
+  hear(third, ["ack", 15]);
+  assert.deepEqual(said(third), [...Array<string>(15).fill("msg")], "not all came through: as little as before");
+  hear(third, ["ack", 31]);
+  assert.deepEqual(said(third), [...Array<string>(9).fill("msg"), "ping"], "all of it came through: twice as much may go");
   hear(third, ["ack", 40]);
   for (let number = 41; number <= 80; number++) send(number);
   assert.equal(said(third).length, 40);
