@@ -140,8 +140,8 @@ pub struct Session {
     heartbeat_ms: u32,
     /// The largest message that the peer takes.
     max_message: u32,
-    /// Requests accepted and without an answer yet, numbered or not.
-    open_requests: u32,
+    /// Until how many seconds behind its begin nothing is judged, because a deadline was seen late.
+    reprieved_s: u32,
     /// Whether a transport ever carried it (server), or a `welcome` ever came (client).
     was_attached: bool,
     /// The peer closes, and takes no more messages.
@@ -165,6 +165,8 @@ pub struct Session {
     resumed: bool,
     /// How often what a careful end may put on this carrier without a receipt has doubled.
     doubled: u8,
+    /// Requests accepted and without an answer yet, numbered or not.
+    open_requests: u32,
 }
 
 impl Session {
@@ -176,6 +178,7 @@ impl Session {
             epoch: None,
             began: now,
             now: Moment::BEGIN,
+            reprieved_s: 0,
             bindings: Vec::with_capacity(1),
             current: None,
             outbox: Outbox::new(config.early_window),

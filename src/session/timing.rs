@@ -7,6 +7,12 @@ use crate::frame::{Attachment, Close, CloseCode, Role};
 use super::binding::Stage;
 use super::{DetachReason, EndedBy, Moment, Phase, Receipts, Session, later};
 
+/// A deadline that is seen so much later was missed because nothing ran: a process that was suspended, a machine that stood.
+const LATE: Duration = Duration::from_secs(1);
+
+/// What is given then to what waits to be read, and to a peer that stood as well: one second, to the end of the next.
+const REPRIEVE: Duration = Duration::from_secs(2);
+
 /// The earlier of two deadlines, where there are any.
 #[inline]
 pub(super) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
@@ -40,6 +46,12 @@ impl Session {
 
     /// When to call [`Session::handle_timeout`] at the latest; `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.due()?.max(self.reprieved_until());
+        due.instant(self.began)
+    }
+
+    /// The earliest deadline.
+    fn due(&self) -> Option<Moment> {
         if self.is_ended() {
             return None;
         }
@@ -63,13 +75,14 @@ impl Session {
         if self.client.is_some() {
             due = earlier(due, self.path_due());
         }
-        due.and_then(|due| due.instant(self.began))
+        due
     }
 
-    /// Acts on what is due.
+    /// Acts on what is due. Who calls it late was held up, and the peer or what it sent with it perhaps: then nothing is
+    /// judged yet, but a second later, by what has come until then.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.tick(now);
-        if self.is_ended() {
+        if self.is_reprieved(now) || self.is_ended() {
             return;
         }
         self.inbox.handle_timeout(now);
@@ -83,6 +96,22 @@ impl Session {
                 self.finish(close, EndedBy::Timeout);
             }
         }
+    }
+
+    fn reprieved_until(&self) -> Moment {
+        Moment::BEGIN.plus(Duration::from_secs(self.reprieved_s.into()))
+    }
+
+    /// Whether deadlines that have passed are not judged yet. None is put off twice: whose timers are always late still
+    /// finds out what is dead.
+    fn is_reprieved(&mut self, now: Moment) -> bool {
+        let until = self.reprieved_until();
+        if self.due().is_some_and(|due| due > until && now.since(due) >= LATE) {
+            let seconds = (now.since(Moment::BEGIN) + REPRIEVE).as_secs();
+            self.reprieved_s = u32::try_from(seconds).unwrap_or(u32::MAX);
+            return true;
+        }
+        until > now
     }
 
     fn handle_deadlines(&mut self, now: Moment) {

@@ -117,7 +117,7 @@ pub(crate) fn fire(session: &mut Session, now: Instant) {
     assert!(session.poll_timeout().is_none_or(|due| due > now), "a deadline on which nobody can act");
 }
 
-/// What is due already is done before anything else, as a driver does.
+/// What is due already is done behind what has come and before anything is said, as a driver does.
 pub(crate) fn fire_if_due(session: &mut Session, now: Instant) {
     if session.poll_timeout().is_some_and(|due| due <= now) {
         fire(session, now);

@@ -132,8 +132,6 @@ impl Client {
         link: LinkId,
         frames: Vec<Frame>,
     ) {
-        fire_if_due(&mut self.session, net.now);
-        self.drain(net, ledger);
         self.frames(net, ledger, link, frames);
         self.pump(net, ledger);
     }
@@ -146,8 +144,6 @@ impl Client {
         frames: Vec<Frame>,
         refused: bool,
     ) {
-        fire_if_due(&mut self.session, net.now);
-        self.drain(net, ledger);
         let Some(line) = self.line(link) else { return };
         let (attachment, now) = (line.attachment, net.clock());
         if line.in_flight == Some(no) {
@@ -174,7 +170,6 @@ impl Client {
     }
 
     pub(crate) fn push_timed_out(&mut self, net: &mut Network, ledger: &mut Ledger, link: LinkId, no: u64) {
-        fire_if_due(&mut self.session, net.now);
         if let Some(line) = self.line(link).filter(|line| line.in_flight == Some(no)) {
             line.in_flight = None;
             let attachment = line.attachment;
@@ -186,7 +181,6 @@ impl Client {
 
     /// A transport has ended.
     pub(crate) fn lost(&mut self, net: &mut Network, ledger: &mut Ledger, link: LinkId) {
-        fire_if_due(&mut self.session, net.now);
         self.lose(net, link);
         self.pump(net, ledger);
     }
@@ -232,6 +226,8 @@ impl Client {
     pub(crate) fn pump(&mut self, net: &mut Network, ledger: &mut Ledger) {
         self.drain(net, ledger);
         Ledger::check_memory(&self.session, &self.config);
+        fire_if_due(&mut self.session, net.now);
+        self.drain(net, ledger);
         for at in 0..self.lines.len() {
             self.transmit(net, at);
         }

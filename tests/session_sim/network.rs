@@ -73,6 +73,8 @@ pub(crate) struct Link {
 pub(crate) struct Network {
     pub(crate) rng: Rng,
     pub(crate) now: Instant,
+    /// When time last jumped.
+    pub(crate) jumped_at: Instant,
     start: Instant,
     pub(crate) trace: bool,
     links: Vec<Link>,
@@ -97,6 +99,7 @@ impl Network {
         Self {
             rng,
             now: start,
+            jumped_at: start,
             start,
             trace,
             links: Vec::new(),

@@ -18,6 +18,9 @@ use super::network::{Asked, LinkId, Network};
 /// How many arrivals in a thousand are followed by the repetition of a push.
 const REPEATED_PUSHES: u64 = 50;
 
+/// The longest that a session that was held up judges nothing.
+const REPRIEVE: Duration = Duration::from_secs(2);
+
 pub(crate) struct Entry {
     pub(crate) session: Session,
     pub(crate) app: App,
@@ -81,7 +84,9 @@ impl Server {
                 entry.pump(net, ledger, &self.config);
             }
         }
-        self.entries.values().for_each(|entry| entry.check_streams(net.now, self.config.heartbeat));
+        if net.now - net.jumped_at > REPRIEVE {
+            self.entries.values().for_each(|entry| entry.check_streams(net.now, self.config.heartbeat));
+        }
     }
 
     pub(crate) fn pump_all(&mut self, net: &mut Network, ledger: &mut Ledger) {

@@ -287,6 +287,7 @@ impl World {
         }
         self.ledger.totals.jumps += 1;
         self.net.now += self.net.rng.millis(1000, 200_000);
+        self.net.jumped_at = self.net.now;
         self.net.log(|| "time jumps".to_owned());
     }
 

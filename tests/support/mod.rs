@@ -16,12 +16,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// Gives up after so many seconds in which the process ran: one that was held up for ten has spent a tenth of one.
+pub async fn timeout<T>(seconds: u64, future: impl Future<Output = T>) -> Option<T> {
+    let over = async {
+        for _ in 0..seconds * 10 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        value = future => Some(value),
+        () = over => None,
+    }
+}
+
 /// Fails a test that hangs: with what it was waiting for.
 pub async fn within<T>(seconds: u64, what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(seconds), future).await {
-        Ok(value) => value,
-        Err(_) => panic!("still waiting after {seconds} s: {what}"),
-    }
+    timeout(seconds, future).await.unwrap_or_else(|| panic!("still waiting after {seconds} s: {what}"))
 }
 
 /// A server behind real hyper on a free port of the loopback; it ends when dropped.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use throughline::frame::Encoding;
-use throughline::socket::RecvError;
+use throughline::socket::{Passage, RecvError};
 use throughline::{Body, CloseCode, Sender, Server, Socket, TransportKind};
 
 use crate::pair::{House, Lane, MAX_MESSAGE, Setup, body, connected, recv_all};
-use crate::support::{Wire, within};
+use crate::support::{Wire, timeout};
 
 /// How many messages go each way before the move is asked for, while it happens, and behind it.
 const BEFORE: u64 = 8;
@@ -118,12 +118,12 @@ impl Run {
         let mut client = setup.client(wire.url()).head_start(Duration::MAX).start().unwrap();
         let progress = Progress::default();
         let watched = self.watched(&mut client, &mut house, &wire, &progress);
-        match tokio::time::timeout(Duration::from_secs(PATIENCE), watched).await {
-            Ok(carrier) => {
+        match timeout(PATIENCE, watched).await {
+            Some(carrier) => {
                 assert_eq!(house.runs(), 1, "{self}: the handler ran once");
                 Seen { reads: wire.reads(), carrier }
             }
-            Err(_) => panic!("{self}: stuck: {progress:?}, client {:?}", client.state()),
+            None => panic!("{self}: stuck: {progress:?}, client {:?}", client.state()),
         }
     }
 
@@ -177,29 +177,47 @@ impl Run {
         carrier
     }
 
-    /// What must carry the session in the end; none where that depends on what the cut has hit.
-    fn wanted(&self, cut: bool) -> Option<TransportKind> {
+    /// What must carry the session in the end; none where that depends on what the cut, or the clock, has hit.
+    fn wanted(&self, client: &Socket, cut: bool) -> Option<TransportKind> {
         match (self.how, cut) {
             (How::MovedByClient | How::MovedByServer, false) => Some(self.to),
-            (How::CutOver, false) => Some(self.from),
+            (How::CutOver, false) if !outwaited(client) => Some(self.from),
             // A stream cannot outlive its connection. A series of polls can.
-            (How::CutOver, true) if self.from != TransportKind::LongPolling => Some(self.to),
+            (How::CutOver, true) if self.from != TransportKind::LongPolling && !outwaited(client) => {
+                Some(self.to)
+            }
             _ => None,
         }
     }
 
     /// Waits for what is wanted. The cut may still come meanwhile.
     async fn settle(&self, client: &Socket, wire: &Wire) -> TransportKind {
+        let mut tries = 0;
         let settled = async {
             loop {
                 let carrier = connected(client).await;
-                if self.wanted(wire.counted_cuts() > 0).is_none_or(|wanted| wanted == carrier) {
+                let wanted = self.wanted(client, wire.counted_cuts() > 0);
+                if wanted.is_none_or(|wanted| wanted == carrier) {
                     return carrier;
+                }
+                // A machine that stood lets a move run out of time: then it is asked for once more, as a person would.
+                let history = client.transport_history();
+                let failed = history.iter().filter(|passage| ran_out_of_time(passage)).count();
+                if self.how != How::CutOver && failed > tries {
+                    tries = failed;
+                    client.move_to(self.to);
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        within(20, &format!("{self}: the transport that is wanted"), settled).await
+        match timeout(20, settled).await {
+            Some(carrier) => carrier,
+            None => panic!(
+                "{self}: not carried by what is wanted after {} cuts:\n{}",
+                wire.counted_cuts(),
+                client.transport_history().iter().map(|passage| format!("  {passage}\n")).collect::<String>()
+            ),
+        }
     }
 
     async fn send(&self, sender: Sender, direction: Direction, from: u64, to: u64, progress: &Progress) {
@@ -224,6 +242,16 @@ impl Run {
             recv_all(&format!("{self}: {direction:?} {at}"), socket, std::iter::once(body)).await;
         }
     }
+}
+
+/// Whether it was given up because something took too long, and not because it was cut.
+fn ran_out_of_time(passage: &Passage) -> bool {
+    let codes = ["unproved", "silent", "no_welcome"];
+    passage.ended.as_ref().is_some_and(|ended| codes.contains(&&*ended.code))
+}
+
+fn outwaited(client: &Socket) -> bool {
+    client.transport_history().iter().any(ran_out_of_time)
 }
 
 /// Spreads the bits of a number (the finalizer of SplitMix64).

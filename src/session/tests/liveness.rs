@@ -21,7 +21,7 @@ fn any_frame_keeps_a_websocket_alive() {
     ends.server.handle_frame(at(25_000), number(1), Via::Carrier, message(1));
     ends.client.handle_frame(at(25_000), number(1), Via::Carrier, message(1));
     for session in [&mut ends.server, &mut ends.client] {
-        session.handle_timeout(at(54_999));
+        leap(session, at(54_999));
         assert!(session.attachment().is_some());
         session.handle_timeout(at(55_000));
         assert!(session.attachment().is_none());
@@ -47,7 +47,7 @@ fn pushes_never_keep_a_dead_stream_alive_on_the_client() {
             ends.client.handle_frame(at(second * 1000), number(1), Via::Push, ack(0, 0));
             ends.client.handle_push_ended(at(second * 1000), number(1), true);
         }
-        ends.client.handle_timeout(at(30_000));
+        leap(&mut ends.client, at(32_000));
         assert_eq!(detached(&mut ends.client), [(1, DetachReason::Silent)], "{kind}");
     }
 }
@@ -59,7 +59,7 @@ fn a_pong_proves_the_stream_once() {
     for second in [21, 39] {
         ends.server.handle_frame(at(second * 1000), number(1), Via::Push, Frame::Pong(Some(1)));
     }
-    ends.server.handle_timeout(at(50_999));
+    leap(&mut ends.server, at(50_999));
     assert_eq!(ends.server.attachment(), Some(number(1)));
     ends.server.handle_timeout(at(51_000));
     assert_eq!(ends.server.attachment(), None);
@@ -69,10 +69,10 @@ fn a_pong_proves_the_stream_once() {
 fn no_poll_for_a_heartbeat_and_its_grace_detaches() {
     let mut ends = Ends::met(LongPolling);
     // A poll is open and answered at 10 s; none comes after.
-    ends.server.handle_timeout(at(10_000));
+    leap(&mut ends.server, at(10_000));
     assert_eq!(tags(&lend(&mut ends.server, number(1))), ["ack"]);
     ends.server.handle_detach(at(10_000), number(1));
-    ends.server.handle_timeout(at(39_999));
+    leap(&mut ends.server, at(39_999));
     assert_eq!(ends.server.attachment(), Some(number(1)), "between polls nothing is wrong");
     ends.server.handle_timeout(at(40_000));
     assert_eq!(detached(&mut ends.server), [(1, DetachReason::Silent)]);
@@ -83,7 +83,7 @@ fn a_poll_with_the_current_number_attaches_again_what_was_given_up() {
     let mut ends = Ends::met(LongPolling);
     lend(&mut ends.server, number(1));
     ends.server.handle_detach(ends.now, number(1));
-    ends.server.handle_timeout(at(40_000));
+    leap(&mut ends.server, at(40_000));
     assert_eq!(ends.server.attachment(), None);
     ends.server.send(MessageKind::Plain, Body::from("m")).unwrap();
     ends.repoll();
@@ -185,4 +185,32 @@ fn no_wait_is_beyond_what_time_can_hold() {
     ends.client.close(ends.now, normal());
     ends.server.handle_detach(ends.now, number(1));
     assert!(ends.client.poll_timeout().is_some() && ends.server.poll_timeout().is_some());
+}
+
+#[test]
+fn who_looks_late_judges_by_what_has_come_a_second_later() {
+    for comes in [true, false] {
+        let mut ends = Ends::met(WebSocket);
+        ends.server.handle_timeout(at(20_000));
+        // The process stood from here on, and its timer with it: the pong waits where nobody reads it yet.
+        ends.server.handle_timeout(at(35_300));
+        assert_eq!(ends.server.attachment(), Some(number(1)));
+        assert_eq!(ends.server.poll_timeout(), Some(at(37_000)));
+        if comes {
+            ends.server.handle_frame(at(35_400), number(1), Via::Carrier, Frame::Pong(Some(1)));
+        }
+        ends.server.handle_timeout(at(37_000));
+        assert_eq!(ends.server.attachment().is_some(), comes);
+    }
+}
+
+#[test]
+fn whose_timers_are_always_late_finds_out_what_is_dead() {
+    let mut ends = Ends::met(WebSocket);
+    // As those of a page that nobody looks at.
+    let looks = (1..).find(|minute| {
+        ends.server.handle_timeout(at(minute * 60_000));
+        ends.server.attachment().is_none()
+    });
+    assert_eq!(looks, Some(2));
 }

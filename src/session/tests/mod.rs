@@ -59,6 +59,12 @@ fn lend(session: &mut Session, attachment: Attachment) -> Vec<Frame> {
     std::iter::from_fn(|| session.poll_transmit(attachment).cloned()).collect()
 }
 
+/// Lets time pass without a look at what falls due meanwhile. Who looks late judges nothing at first: that is over then.
+fn leap(session: &mut Session, to: Instant) {
+    session.handle_timeout(to - Duration::from_secs(2));
+    session.handle_timeout(to);
+}
+
 fn tags(frames: &[Frame]) -> Vec<&'static str> {
     frames.iter().map(Frame::tag).collect()
 }
@@ -164,7 +170,7 @@ impl Ends {
     fn later(&mut self, millis: u64) {
         self.now += Duration::from_millis(millis);
         for session in [&mut self.client, &mut self.server] {
-            session.handle_timeout(self.now);
+            leap(session, self.now);
             assert!(session.poll_timeout().is_none_or(|due| due > self.now));
         }
     }

@@ -152,15 +152,14 @@ impl Driver {
             self.obey(now, command);
             self.drain_events(now);
         }
+        let more = self.receive(now, cx);
         // The timer is set at the earliest deadline or before.
         let due = self.sleep.is_none() || self.rings <= now;
         if due && self.session.poll_timeout().is_some_and(|due| due <= now) {
-            self.carriers.tell_arrived(&mut self.session, now);
             self.session.handle_timeout(now);
             self.drain_events(now);
             self.carriers.shrink();
         }
-        let more = self.receive(now, cx);
         self.transmit(now, cx);
         self.said_close |= self.carriers.poll_leaving(now, cx);
         more | std::mem::take(&mut self.revisit)
