@@ -399,8 +399,9 @@ impl<'a> Replay<'a> {
     fn wait(&mut self, time: Duration) {
         self.now += time;
         for end in [Some(&mut self.client), self.server.as_mut()].into_iter().flatten() {
-            if end.poll_timeout().is_some_and(|due| due <= self.now) {
-                end.handle_timeout(self.now);
+            // Each deadline in time: who is late is taken to have been held up.
+            while let Some(due) = end.poll_timeout().filter(|due| *due <= self.now) {
+                end.handle_timeout(due);
             }
         }
         self.drain();
