@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use throughline::frame::{
     Ack, Attachment, Batch, BatchWriter, Body, Encoding, Epoch, Frame, Hello, Limits, Message, MessageKind,
-    Poll, Push, Role, Seq, SessionId, SessionKey, TransportKind, VERSION, Window,
+    Poll, Push, Role, Seq, SessionId, SessionKey, TransportKind, Window,
 };
 use throughline::{Hub, Server, Socket};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
@@ -131,20 +131,9 @@ impl Peer {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&bytes[..8]);
         let (session, key) = (SessionId::from_bytes(id), SessionKey::from_bytes(bytes));
-        let hello = encode(&[Frame::Hello(Box::new(Hello {
-            version: VERSION,
-            session,
-            key: key.clone(),
-            epoch: None,
-            attachment: Attachment::FIRST,
-            transport,
-            received: Seq::ZERO,
-            taken: None,
-            window: Window { messages: 256, bytes: 1 << 20 },
-            candidate: false,
-            auth: None,
-            client: None,
-        }))]);
+        let window = Window { messages: 256, bytes: 1 << 20 };
+        let hello = Hello::new(session, key.clone(), transport, window);
+        let hello = encode(&[Frame::Hello(Box::new(hello))]);
         match transport {
             TransportKind::WebSocket => {
                 let request = format!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use throughline::Server;
-use throughline::frame::{Attachment, Hello, Seq, SessionId, SessionKey, TransportKind, VERSION, Window};
+use throughline::frame::{Hello, SessionId, SessionKey, TransportKind, Window};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -93,20 +93,8 @@ pub(crate) fn hello(number: usize) -> Hello {
     key[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
     let mut id = [0; 16];
     id[..8].copy_from_slice(&key[..8]);
-    Hello {
-        version: VERSION,
-        session: SessionId::from_bytes(id),
-        key: SessionKey::from_bytes(key),
-        epoch: None,
-        attachment: Attachment::FIRST,
-        transport: TransportKind::WebSocket,
-        received: Seq::ZERO,
-        taken: None,
-        window: Window { messages: 256, bytes: 1 << 20 },
-        candidate: false,
-        auth: None,
-        client: None,
-    }
+    let (session, key) = (SessionId::from_bytes(id), SessionKey::from_bytes(key));
+    Hello::new(session, key, TransportKind::WebSocket, Window { messages: 256, bytes: 1 << 20 })
 }
 
 /// A number from the environment.
@@ -179,7 +167,7 @@ pub(crate) fn put_message(opcode: u8, payload: &[u8], buffer: &mut BytesMut) {
     buffer.extend_from_slice(payload);
 }
 
-/// A server's WebSocket message, if all of it is there.
+/// A server's WebSocket message, if all of it is there. A close ends the measurement: with what it says.
 pub(crate) fn take_message(buffer: &mut BytesMut) -> Option<Bytes> {
     let (header, length) = match *buffer.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*buffer.get(2)?, *buffer.get(3)?]))),
@@ -189,6 +177,9 @@ pub(crate) fn take_message(buffer: &mut BytesMut) -> Option<Bytes> {
     if buffer.len() < header + length {
         return None;
     }
+    let opcode = buffer[0] & 0xf;
     buffer.advance(header);
-    Some(buffer.split_to(length).freeze())
+    let payload = buffer.split_to(length).freeze();
+    assert!(opcode != 8, "the server closed: {}", String::from_utf8_lossy(&payload));
+    Some(payload)
 }

@@ -130,6 +130,26 @@ pub struct Hello {
     pub client: Option<Json>,
 }
 
+impl Hello {
+    /// The first word of a new session: of this version, on its first attachment, by a client that received nothing.
+    pub const fn new(session: SessionId, key: SessionKey, transport: TransportKind, window: Window) -> Self {
+        Self {
+            version: VERSION,
+            session,
+            key,
+            epoch: None,
+            attachment: Attachment::FIRST,
+            transport,
+            received: Seq::ZERO,
+            taken: None,
+            window,
+            candidate: false,
+            auth: None,
+            client: None,
+        }
+    }
+}
+
 /// The first frame of a server on any transport, unless it is `close`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Welcome {

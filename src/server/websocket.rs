@@ -13,9 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::frame::{
-    Attachment, Close, CloseCode, Encoding, Frame, Hello, Seq, TransportKind, VERSION, Window,
-};
+use crate::frame::{Close, CloseCode, Encoding, Frame, Hello, TransportKind, Window};
 use crate::socket::Driver;
 use crate::transport::{PlainWebSocket, Received, SUBPROTOCOL, Transport, TransportError, WebSocket, media};
 
@@ -199,21 +197,9 @@ fn judge_first(first: Result<Received, TransportError>) -> Option<Result<Box<Hel
 /// What a client without a library would say.
 pub(super) fn hello_of_plain(transport: TransportKind) -> Result<Box<Hello>, Close> {
     let (session, key) = random::identity()?;
-    Ok(Box::new(Hello {
-        version: VERSION,
-        session,
-        key,
-        epoch: None,
-        attachment: Attachment::FIRST,
-        transport,
-        received: Seq::ZERO,
-        taken: None,
-        // What is written counts as taken: the transport says so.
-        window: Window { messages: 1024, bytes: 1 << 20 },
-        candidate: false,
-        auth: None,
-        client: None,
-    }))
+    // What is written counts as taken: the transport says so.
+    let window = Window { messages: 1024, bytes: 1 << 20 };
+    Ok(Box::new(Hello::new(session, key, transport, window)))
 }
 
 /// A close as the answer to a request without a body.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Received, Transport, TransportError};
 use crate::frame::{
     Attachment, Body, Epoch, Frame, Hello, Message, MessageKind, Seq, SessionId, SessionKey, TransportKind,
-    VERSION, Welcome, Window,
+    Welcome, Window,
 };
 
 /// Fails a test that hangs.
@@ -55,20 +55,8 @@ pub(super) fn message(seq: u64, body: impl Into<Body>) -> Frame {
 }
 
 pub(super) fn hello(transport: TransportKind) -> Frame {
-    Frame::Hello(Box::new(Hello {
-        version: VERSION,
-        session: SessionId::from_bytes([1; 16]),
-        key: SessionKey::from_bytes([2; 32]),
-        epoch: None,
-        attachment: Attachment::FIRST,
-        transport,
-        received: Seq::ZERO,
-        taken: None,
-        window: Window { messages: 16, bytes: 1 << 20 },
-        candidate: false,
-        auth: None,
-        client: None,
-    }))
+    let (session, key) = (SessionId::from_bytes([1; 16]), SessionKey::from_bytes([2; 32]));
+    Frame::Hello(Box::new(Hello::new(session, key, transport, Window { messages: 16, bytes: 1 << 20 })))
 }
 
 pub(super) fn welcome() -> Frame {

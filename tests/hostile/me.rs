@@ -6,7 +6,7 @@ use bytes::Bytes;
 use throughline::Body;
 use throughline::frame::{
     Ack, Attachment, BatchWriter, Encoding, Epoch, Frame, Hello, Json, Message, MessageKind, Poll, Push, Seq,
-    SessionId, SessionKey, TransportKind, VERSION, Window,
+    SessionId, SessionKey, TransportKind, Window,
 };
 
 pub(crate) fn seq(number: u64) -> Seq {
@@ -47,18 +47,12 @@ impl Me {
 
     pub(crate) fn hello(&self, transport: TransportKind) -> Hello {
         Hello {
-            version: VERSION,
-            session: self.id,
-            key: self.key.clone(),
             epoch: self.epoch,
             attachment: number(self.attachment),
-            transport,
             received: seq(self.received),
             taken: self.taken.map(seq),
-            window: Window { messages: 64, bytes: 1 << 20 },
-            candidate: false,
             auth: self.token.map(|token| Json::of(token).unwrap()),
-            client: None,
+            ..Hello::new(self.id, self.key.clone(), transport, Window { messages: 64, bytes: 1 << 20 })
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use throughline::frame::{
-    Attachment, Batch, BatchWriter, Body, Encoding, Frame, Hello, Limits, Message, MessageKind, Poll, Push,
-    Role, Seq, SessionId, SessionKey, TransportKind, VERSION, Welcome, Window,
+    Batch, BatchWriter, Body, Encoding, Frame, Hello, Limits, Message, MessageKind, Poll, Push, Role, Seq,
+    SessionId, SessionKey, TransportKind, Welcome, Window,
 };
 use throughline::server::Builder;
 use throughline::{Hub, Server, Socket};
@@ -286,20 +286,7 @@ pub(crate) fn key() -> SessionKey {
 }
 
 pub(crate) fn plain_hello(transport: TransportKind) -> Hello {
-    Hello {
-        version: VERSION,
-        session: id(),
-        key: key(),
-        epoch: None,
-        attachment: Attachment::FIRST,
-        transport,
-        received: Seq::ZERO,
-        taken: None,
-        window: Window { messages: 16, bytes: 1 << 20 },
-        candidate: false,
-        auth: None,
-        client: None,
-    }
+    Hello::new(id(), key(), transport, Window { messages: 16, bytes: 1 << 20 })
 }
 
 pub(crate) fn hello(transport: TransportKind) -> Frame {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use throughline::frame::{
-    Attachment, Close, CloseCode, Epoch, Frame, Hello, Poll, Push, Role, SessionId, SessionKey,
-    TransportKind, VERSION,
+    Attachment, Close, CloseCode, Epoch, Frame, Hello, Poll, Push, Role, SessionId, SessionKey, TransportKind,
 };
 use throughline::session::{Config, DetachReason, Event, Greeting, Session, Via};
 
@@ -268,18 +267,10 @@ impl Server {
         let Some(entry) = self.entries.get(&id) else { return };
         let (window, key) = (self.config.window, SessionKey::from_bytes([7; 32]));
         let hello = Hello {
-            version: VERSION,
-            session: id,
-            key,
             epoch: entry.session.epoch().filter(|_| net.rng.chance(500)),
             attachment: Attachment::new(1_000_000).expect("a number"),
-            transport: TransportKind::Sse,
             received: entry.session.receipt().received,
-            taken: None,
-            window,
-            candidate: false,
-            auth: None,
-            client: None,
+            ..Hello::new(id, key, TransportKind::Sse, window)
         };
         self.hello(net, ledger, (0, 0, true), vec![Frame::Hello(Box::new(hello))]);
     }
