@@ -22,6 +22,12 @@ pub(super) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Mome
     }
 }
 
+/// The earliest deadlines: by when to do something, and by when to have heard something.
+struct Due {
+    act: Option<Moment>,
+    judge: Option<Moment>,
+}
+
 impl Session {
     /// How long an attachment may be silent: the heartbeat and half of it as grace.
     fn patience(&self) -> Duration {
@@ -46,56 +52,50 @@ impl Session {
 
     /// When to call [`Session::handle_timeout`] at the latest; `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.due()?.max(self.reprieved_until());
-        due.instant(self.began)
-    }
-
-    /// The earliest deadline.
-    fn due(&self) -> Option<Moment> {
         if self.is_ended() {
             return None;
         }
+        let Due { act, judge } = self.due();
+        let judge = judge.map(|judge| judge.max(self.reprieved_until()));
+        earlier(act, judge).and_then(|due| due.instant(self.began))
+    }
+
+    fn due(&self) -> Due {
         let (role, patience) = (self.role(), self.patience());
         let silences = self.expects_answers();
         // A driver asks after every turn: a loop of comparisons, not a chain of iterators.
-        let mut due = earlier(self.inbox.due(), self.abandoned_at());
-        due = earlier(due, self.granted_until());
+        let mut act = self.inbox.due();
+        let mut judge = earlier(self.abandoned_at(), self.granted_until());
         if let Phase::Closing { until, .. } = &self.phase {
-            due = earlier(due, Some(*until));
+            judge = earlier(judge, Some(*until));
         }
         for binding in &self.bindings {
-            due = earlier(due, binding.until);
-            due = earlier(due, binding.ping_at);
-            due = earlier(due, binding.poll_at);
-            due = earlier(due, binding.push.retry_at);
+            act = earlier(act, binding.ping_at);
+            act = earlier(act, binding.poll_at);
+            act = earlier(act, binding.push.retry_at);
+            judge = earlier(judge, binding.until);
             if silences {
-                due = earlier(due, binding.silent_at(role, patience));
+                judge = earlier(judge, binding.silent_at(role, patience));
             }
         }
         if self.client.is_some() {
-            due = earlier(due, self.path_due());
+            judge = earlier(judge, self.path_due());
         }
-        due
+        Due { act, judge }
     }
 
-    /// Acts on what is due. Who calls it late was held up, and the peer or what it sent with it perhaps: then nothing is
-    /// judged yet, but a second later, by what has come until then.
+    /// Acts on what is due. Who sees late that something should have come was held up, and the peer perhaps with it: then
+    /// nothing is judged yet, but a second later, by what has come until then.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.tick(now);
-        if self.is_reprieved(now) || self.is_ended() {
+        if self.is_ended() {
             return;
         }
         self.inbox.handle_timeout(now);
-        self.judge_path(now);
-        self.handle_deadlines(now);
-        self.check_expiry(now);
-        self.abandon_if_due(now);
-        if let Phase::Closing { close, until, .. } = &self.phase {
-            if *until <= now {
-                let close = close.clone();
-                self.finish(close, EndedBy::Timeout);
-            }
+        if !self.is_reprieved(now) {
+            self.judge(now);
         }
+        self.act(now);
     }
 
     fn reprieved_until(&self) -> Moment {
@@ -106,7 +106,7 @@ impl Session {
     /// finds out what is dead.
     fn is_reprieved(&mut self, now: Moment) -> bool {
         let until = self.reprieved_until();
-        if self.due().is_some_and(|due| due > until && now.since(due) >= LATE) {
+        if self.due().judge.is_some_and(|due| due > until && now.since(due) >= LATE) {
             let seconds = (now.since(Moment::BEGIN) + REPRIEVE).as_secs();
             self.reprieved_s = u32::try_from(seconds).unwrap_or(u32::MAX);
             return true;
@@ -114,24 +114,41 @@ impl Session {
         until > now
     }
 
-    fn handle_deadlines(&mut self, now: Moment) {
-        let (role, patience, heartbeat) = (self.role(), self.patience(), self.heartbeat());
+    /// Gives up what should have come by now and has not.
+    fn judge(&mut self, now: Moment) {
+        self.judge_path(now);
+        let (role, patience) = (self.role(), self.patience());
         let silences = self.expects_answers();
         let mut lost: Vec<(Attachment, DetachReason)> = Vec::new();
-        let mut idle = false;
-        for binding in &mut self.bindings {
+        for binding in &self.bindings {
             if binding.until.is_some_and(|until| until <= now) {
                 let reason = match binding.stage {
                     Stage::Greeting => DetachReason::NoWelcome,
                     _ => DetachReason::Unproved,
                 };
                 lost.push((binding.attachment, reason));
-                continue;
-            }
-            if silences && binding.silent_at(role, patience).is_some_and(|at| at <= now) {
+            } else if silences && binding.silent_at(role, patience).is_some_and(|at| at <= now) {
                 lost.push((binding.attachment, DetachReason::Silent));
-                continue;
             }
+        }
+        for (attachment, reason) in lost {
+            self.detach(attachment, reason, None);
+        }
+        self.check_expiry(now);
+        self.abandon_if_due(now);
+        if let Phase::Closing { close, until, .. } = &self.phase {
+            if *until <= now {
+                let close = close.clone();
+                self.finish(close, EndedBy::Timeout);
+            }
+        }
+    }
+
+    /// Does what is this end's to do by now.
+    fn act(&mut self, now: Moment) {
+        let (role, heartbeat) = (self.role(), self.heartbeat());
+        let mut idle = false;
+        for binding in &mut self.bindings {
             if binding.ping_at.is_some_and(|at| at <= now) {
                 binding.ping_at = Some(later(now, heartbeat));
                 binding.ping += 1;
@@ -145,9 +162,6 @@ impl Session {
             if binding.push.retry_at.is_some_and(|at| at <= now) {
                 binding.push.retry_at = None;
             }
-        }
-        for (attachment, reason) in lost {
-            self.detach(attachment, reason, None);
         }
         if idle {
             self.shrink();

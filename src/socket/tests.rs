@@ -288,6 +288,23 @@ async fn an_idle_session_sleeps_between_heartbeats() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_stood_for_longer_than_silence_may_last_goes_on_as_before() {
+    for kind in [TransportKind::WebSocket, TransportKind::Sse] {
+        let mut ends = ends();
+        ends.dial(kind, Intent::Attach).await;
+        ends.connected(kind).await;
+        // Nothing ran in between, at either end.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for socket in [&ends.client, &ends.server] {
+            assert!(socket.transport_history().iter().all(|passage| passage.ended.is_none()), "{kind}");
+        }
+        ends.server.send("still there").await.unwrap();
+        assert_eq!(text(&mut ends.client).await, "still there");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_driver_leaves_nobody_waiting() {
     let supervisor = TestSupervisor::default();
     let launch_it = Launch { session: client_session(3), principal: None, patience: None };
