@@ -25,7 +25,7 @@ use super::{Inner, JoinError, Room};
 #[derive(Debug)]
 pub struct Live {
     pub(super) hub: Arc<Inner>,
-    socket: Socket,
+    pub(super) socket: Socket,
     watch: StateWatch,
     line: SocketLine,
     pub(super) visitor: Visitor,
@@ -327,7 +327,7 @@ impl Live {
 }
 
 /// Too deep is said as too large: neither can be sent to this peer.
-fn wrapped(body: Body) -> Result<Body, SendError> {
+pub(super) fn wrapped(body: Body) -> Result<Body, SendError> {
     escape(body).map_err(|_| SendError::TooLarge { limit: 0 })
 }
 

@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::frame::{Body, Message, SessionId};
-use crate::socket::{Conversation, RecvError, RequestError, Sealed, SendError, Typed};
+use crate::frame::{Body, Message};
+use crate::socket::{Conversation, RecvError, Sealed, SendError, Socket, Typed};
 
 use super::Live;
+use super::live::wrapped;
 
 impl Live {
     /// The session with the application's own messages as values: those that come are of type `In`, those that go of type
@@ -17,34 +18,22 @@ impl Live {
     }
 }
 
-impl Sealed for Live {}
-
-impl Conversation for Live {
-    fn id(&self) -> SessionId {
-        Self::id(self)
+impl Sealed for Live {
+    fn lend(&self) -> &Socket {
+        &self.socket
     }
 
-    async fn recv(&mut self) -> Result<Message, RecvError> {
-        Self::recv(self).await
-    }
-
-    async fn send(&self, body: Body) -> Result<(), SendError> {
-        Self::send(self, body).await
-    }
-
-    async fn request(&self, body: Body) -> Result<Body, RequestError> {
-        Self::request(self, body).await
-    }
-
-    async fn reply(&self, request: &Message, body: Body) -> Result<(), SendError> {
-        Self::reply(self, request, body).await
-    }
-
-    async fn fail(&self, request: &Message, code: &str, message: &str) -> Result<(), SendError> {
-        Self::fail(self, request, code, message).await
+    fn prepare(&self, body: Body) -> Result<Body, SendError> {
+        wrapped(body)
     }
 
     fn count_misfit(&self) {
         self.hub.counters.misfits.one();
+    }
+}
+
+impl Conversation for Live {
+    async fn recv(&mut self) -> Result<Message, RecvError> {
+        Self::recv(self).await
     }
 }

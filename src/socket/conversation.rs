@@ -6,28 +6,47 @@ use crate::frame::{Body, Message, SessionId};
 
 use super::{RecvError, RequestError, SendError, Socket};
 
-/// Keeps [`Conversation`] to the handles of this crate.
-pub(crate) trait Sealed {}
+/// Keeps [`Conversation`] to the handles of this crate, and says where they differ.
+pub(crate) trait Sealed {
+    /// The socket that it sends by.
+    fn lend(&self) -> &Socket;
+
+    /// A message or a request as it must be sent.
+    fn prepare(&self, body: Body) -> Result<Body, SendError> {
+        Ok(body)
+    }
+
+    /// A message has come that does not fit.
+    fn count_misfit(&self) {}
+}
 
 /// A handle of a session whose messages can be values ([`Typed`](super::Typed)): a [`Socket`], or the
 /// [`Live`](../hub/struct.Live.html) that a hub makes of one. What each method does is said there; nobody else's handles can
 /// be one.
 #[expect(private_bounds, reason = "it may get further methods")]
 pub trait Conversation: Sealed + Send + Sync {
-    /// The public id of the session.
-    fn id(&self) -> SessionId;
-
     /// Receives the next message.
     fn recv(&mut self) -> impl Future<Output = Result<Message, RecvError>> + Send;
 
+    /// The public id of the session.
+    fn id(&self) -> SessionId {
+        self.lend().id()
+    }
+
     /// Sends a message.
-    fn send(&self, body: Body) -> impl Future<Output = Result<(), SendError>> + Send;
+    fn send(&self, body: Body) -> impl Future<Output = Result<(), SendError>> + Send {
+        async move { self.lend().send(self.prepare(body)?).await }
+    }
 
     /// Sends a request and waits for its reply.
-    fn request(&self, body: Body) -> impl Future<Output = Result<Body, RequestError>> + Send;
+    fn request(&self, body: Body) -> impl Future<Output = Result<Body, RequestError>> + Send {
+        async move { self.lend().request(self.prepare(body)?).await }
+    }
 
     /// Answers a request.
-    fn reply(&self, request: &Message, body: Body) -> impl Future<Output = Result<(), SendError>> + Send;
+    fn reply(&self, request: &Message, body: Body) -> impl Future<Output = Result<(), SendError>> + Send {
+        self.lend().reply(request, body)
+    }
 
     /// Answers a request with a failure.
     fn fail(
@@ -35,36 +54,19 @@ pub trait Conversation: Sealed + Send + Sync {
         request: &Message,
         code: &str,
         message: &str,
-    ) -> impl Future<Output = Result<(), SendError>> + Send;
-
-    /// A message has come that does not fit.
-    fn count_misfit(&self) {}
+    ) -> impl Future<Output = Result<(), SendError>> + Send {
+        self.lend().fail(request, code, message)
+    }
 }
 
-impl Sealed for Socket {}
+impl Sealed for Socket {
+    fn lend(&self) -> &Socket {
+        self
+    }
+}
 
 impl Conversation for Socket {
-    fn id(&self) -> SessionId {
-        Self::id(self)
-    }
-
     async fn recv(&mut self) -> Result<Message, RecvError> {
         Self::recv(self).await
-    }
-
-    async fn send(&self, body: Body) -> Result<(), SendError> {
-        Self::send(self, body).await
-    }
-
-    async fn request(&self, body: Body) -> Result<Body, RequestError> {
-        Self::request(self, body).await
-    }
-
-    async fn reply(&self, request: &Message, body: Body) -> Result<(), SendError> {
-        Self::reply(self, request, body).await
-    }
-
-    async fn fail(&self, request: &Message, code: &str, message: &str) -> Result<(), SendError> {
-        Self::fail(self, request, code, message).await
     }
 }
