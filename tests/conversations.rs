@@ -99,6 +99,7 @@ enum Deed {
     Send,
     Request,
     Reply,
+    Fail,
     Take,
     Close,
     Forget,
@@ -120,6 +121,7 @@ fn seen(event: Event) -> Value {
             Ok(body) => json!(["reply", body.to::<Value>().unwrap()]),
             Err(body) => json!(["failure", body.to::<Value>().unwrap()]),
         },
+        Event::Failed { seq, failure } => json!(["failed", seq.value(), failure.to::<Value>().unwrap()]),
         Event::Attached { attachment, resumed, .. } => json!(["attached", attachment.value(), resumed]),
         Event::Detached { attachment, reason, .. } => {
             let word = match reason {
@@ -367,10 +369,11 @@ impl<'a> Replay<'a> {
                         let code = CloseCode::from_word(code.as_deref().unwrap()).unwrap();
                         session.close(now, Close::new(code, ""));
                     }
-                    Deed::Send | Deed::Request | Deed::Reply => {
+                    Deed::Send | Deed::Request | Deed::Reply | Deed::Fail => {
                         let kind = match r#do {
                             Deed::Request => MessageKind::Request,
                             Deed::Reply => MessageKind::Reply(Seq::new(to.unwrap()).unwrap()),
+                            Deed::Fail => MessageKind::Failure(Seq::new(to.unwrap()).unwrap()),
                             _ => MessageKind::Plain,
                         };
                         session.send(kind, body).unwrap();

@@ -6,7 +6,7 @@
 mod support;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Served, within};
 use throughline::frame::Body;
 use throughline::socket::{Conversation, MISFIT, RequestError, Typed, TypedRequestError};
@@ -74,6 +74,7 @@ async fn converse(server: &Server) {
     let other = within(10, "answers", socket.request::<Vec<u8>>(&Ask::Count)).await;
     assert!(matches!(other, Err(TypedRequestError::Misfit(_))), "{other:?}");
 
+    let mut watch = socket.watch_misfits();
     let misfits = [
         Body::json(&json!({ "type": "reserve", "seat": 256 })).unwrap(),
         Body::json(&json!({ "type": "reserve", "seat": 1, "row": 2 })).unwrap(),
@@ -88,4 +89,35 @@ async fn converse(server: &Server) {
     }
     let count = within(10, "answers", socket.request::<Tell>(&Ask::Count)).await.unwrap();
     assert_eq!(count, Tell::Misfits { count: 10 });
+    // Of the plain ones some are told at once, and within a second of how many.
+    let mut told = 0;
+    while told < 5 {
+        let misfit = within(10, "tells of misfits", watch.next()).await.unwrap();
+        assert!(!misfit.reason.is_empty() && misfit.session == socket.id());
+        told += misfit.count;
+    }
+    assert_eq!(told, 5);
+}
+
+/// Says what does not fit its client, and then how much of that there was.
+async fn babble<S: Conversation>(socket: Typed<Ask, Value, S>) {
+    let mut told = socket.watch_misfits();
+    let _ = socket.send(&json!("babble")).await;
+    while let Some(misfit) = told.next().await {
+        let _ = socket.send(&json!([misfit.count])).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_too_is_told_that_what_it_says_does_not_fit() {
+    let alone = Server::builder().serve(|socket: Socket, _: Hub| babble(socket.typed())).unwrap();
+    let by_a_hub =
+        Server::builder().serve(|socket: Socket, hub: Hub| babble(hub.serve(socket).typed())).unwrap();
+    for server in [alone, by_a_hub] {
+        let served = Served::new(&server).await;
+        let socket = within(10, "connects", Client::connect(served.url())).await.unwrap();
+        let mut socket = socket.typed::<Vec<u64>, Ask>();
+        let counted = within(10, "tells what it was told", socket.recv()).await.unwrap();
+        assert_eq!((counted.value, socket.misfits()), (vec![1], 1));
+    }
 }

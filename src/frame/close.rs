@@ -224,7 +224,7 @@ impl Close {
     }
 
     /// As much of a reason as is sent.
-    pub(super) fn cut(reason: &str) -> &str {
+    pub(crate) fn cut(reason: &str) -> &str {
         let mut ends = (0..=Self::MAX_REASON.min(reason.len())).rev();
         ends.find_map(|end| reason.get(..end)).unwrap_or_default()
     }

@@ -7,7 +7,9 @@ use std::task::Poll;
 
 use crate::frame::{Body, CloseCode, Message, SessionId};
 use crate::room::payload::{Begin, Join, Operation, Read, Who, escape};
-use crate::socket::{AckError, Principal, RecvError, RequestError, SendError, Socket, State, StateWatch};
+use crate::socket::{
+    AckError, MisfitWatch, Principal, RecvError, RequestError, SendError, Socket, State, StateWatch,
+};
 
 use super::authorize::{Action, Visitor};
 use super::courier;
@@ -81,6 +83,12 @@ impl Live {
     /// Whether something carries the session now.
     pub fn state(&self) -> State {
         self.socket.state()
+    }
+
+    /// Watches what the client tells of plain messages that do not fit the type that it receives; see
+    /// [`Sender::watch_misfits`](crate::socket::Sender::watch_misfits).
+    pub fn watch_misfits(&self) -> MisfitWatch {
+        self.socket.watch_misfits()
     }
 
     /// Receives the next message of the application, requests included, and answers what the client asks about rooms

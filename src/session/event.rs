@@ -56,6 +56,14 @@ pub enum Event {
         /// A reply or, as `Err`, the failure that the peer reported.
         answer: Result<Body, Body>,
     },
+    /// The peer says that a message failed for which nobody waits for an answer: a plain one, or a request that was
+    /// answered already.
+    Failed {
+        /// The number of the message.
+        seq: Seq,
+        /// How the peer puts it.
+        failure: Body,
+    },
     /// Server: the client sent a fresh token; answer with [`super::Session::accept_auth`] or a close.
     Auth(Json),
     /// Client: the server took the token, which runs out in so many milliseconds (0: it does not say).

@@ -81,11 +81,16 @@ impl Session {
         if to > self.outbox.sent() {
             return self.fail("an answer to what was never asked");
         }
-        // A second answer finds nobody who waits.
-        if let Some(ticket) = self.requests.remove(&to) {
-            self.open_requests = self.open_requests.saturating_sub(1);
-            self.events.push_back(Event::Reply { ticket, answer });
-        }
+        let event = match (self.requests.remove(&to), answer) {
+            (Some(ticket), answer) => {
+                self.open_requests = self.open_requests.saturating_sub(1);
+                Event::Reply { ticket, answer }
+            }
+            (None, Err(failure)) => Event::Failed { seq: to, failure },
+            // A second answer finds nobody who waits.
+            (None, Ok(_)) => return,
+        };
+        self.events.push_back(event);
     }
 
     pub(super) fn handle_ack(&mut self, attachment: Attachment, via: Via, ack: Ack) {

@@ -13,6 +13,7 @@ mod error;
 mod history;
 #[cfg(all(test, throughline_loom))]
 mod interleavings;
+mod misfit;
 mod sender;
 mod shared;
 mod state;
@@ -36,10 +37,11 @@ pub use conversation::Conversation;
 pub(crate) use conversation::Sealed;
 pub use error::{AckError, RecvError, RequestError, SendError};
 pub use history::{Ending, Passage, Traffic};
+pub use misfit::{MISFIT, Misfit, MisfitWatch};
 pub use sender::Sender;
 pub use shared::Principal;
 pub use state::{State, StateWatch};
-pub use typed::{MISFIT, Received, Typed, TypedRequestError, TypedSendError};
+pub use typed::{Received, Typed, TypedRequestError, TypedSendError};
 
 #[cfg(feature = "server")]
 pub(crate) use driver::Driver;
@@ -103,6 +105,12 @@ impl Socket {
     /// Watches the state.
     pub fn watch(&self) -> StateWatch {
         self.sender.watch()
+    }
+
+    /// Watches what the peer tells of plain messages that do not fit the type that it receives; see
+    /// [`Sender::watch_misfits`].
+    pub fn watch_misfits(&self) -> MisfitWatch {
+        self.sender.watch_misfits()
     }
 
     /// Sends a message; see [`Sender::send`].

@@ -7,12 +7,12 @@ use std::task::{Poll, Waker};
 
 use tokio::sync::oneshot;
 
-use crate::frame::{Body, Close, CloseCode, Message, MessageKind, SessionId};
+use crate::frame::{Body, Close, CloseCode, Message, MessageKind, Seq, SessionId};
 
 use super::history::Passage;
 use super::shared::Outgoing;
 use super::waiters::Waiter;
-use super::{AckError, Command, Principal, RequestError, SendError, Shared, State, StateWatch};
+use super::{AckError, Command, MisfitWatch, Principal, RequestError, SendError, Shared, State, StateWatch};
 
 /// Sends on a session. Clones send on the same one, each message in the order of the calls.
 ///
@@ -50,6 +50,11 @@ impl Sender {
     pub fn watch(&self) -> StateWatch {
         let seen = self.shared.lock().state_version;
         StateWatch { shared: Arc::clone(&self.shared), seen }
+    }
+
+    /// Watches what the peer tells of plain messages, sent from now on, that do not fit the type that it receives.
+    pub fn watch_misfits(&self) -> MisfitWatch {
+        MisfitWatch::new(&self.shared)
     }
 
     /// Sends a message. It is delivered once and in order after what was sent before, whatever the transports do.
@@ -132,6 +137,12 @@ impl Sender {
         let body = serde_json::json!({ "code": code, "message": message });
         let body = Body::try_from(body).map_err(|_| SendError::TooLarge { limit: 0 })?;
         self.accept(Outgoing { kind: MessageKind::Failure(request.seq), body, waiter: None }).await
+    }
+
+    /// Says that a message failed, if there is room.
+    pub(super) fn try_fail(&self, seq: Seq, failure: Body) -> Result<(), SendError> {
+        let outgoing = Outgoing { kind: MessageKind::Failure(seq), body: failure, waiter: None };
+        self.try_accept(outgoing).map_err(|(error, _)| error)
     }
 
     /// Ends the session in order: what was accepted is delivered first. Returns at once.

@@ -25,6 +25,7 @@ use crate::session::{Config, Ended, Intent, Lesson, Receipts, SendError, Session
 use crate::transport::Transport;
 
 use super::history::{History, Passage};
+use super::misfit::Told;
 use super::state::State;
 use super::waiters::Waiter;
 
@@ -209,6 +210,8 @@ pub(super) struct Inner {
     pub(super) state_wakers: Wakers,
     /// How the session ended, until the application has been told.
     pub(super) ended: Option<Box<Ended>>,
+    /// What the peer tells of messages that do not fit it, once somebody has asked to hear of it.
+    pub(super) misfits: Option<Box<Told>>,
 }
 
 /// What a socket's handles and its driver share.
@@ -252,6 +255,7 @@ impl Shared {
             state_version: 0,
             state_wakers: Wakers::default(),
             ended: None,
+            misfits: None,
             finished: false,
             history: History::default(),
         };
@@ -421,7 +425,12 @@ impl Inner {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.finished || self.close.is_some() || self.closed
+        self.close.is_some() || self.is_over()
+    }
+
+    /// Whether nothing more is told of the session.
+    pub(super) fn is_over(&self) -> bool {
+        self.finished || self.closed
     }
 
     /// Messages and bytes that wait to be sent or acknowledged.

@@ -1,23 +1,23 @@
 //! Messages as values of the application's own types.
 
 use std::marker::PhantomData;
+use std::pin::pin;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use crate::frame::{Body, JsonError, Message, MessageKind, SessionId};
 
-use super::{Conversation, RecvError, RequestError, SendError, Socket};
-
-/// The code of the failure that answers a request which does not fit the type that is received.
-pub const MISFIT: &str = "misfit";
+use super::misfit::{self, Complaint, MISFIT};
+use super::{Conversation, MisfitWatch, RecvError, RequestError, SendError, Socket};
 
 /// A socket, or another [`Conversation`], whose messages are values: those that come are of type `In`, those that go of type `Out`. An enum tagged by
 /// one of its members (`#[serde(tag = "type")]`) makes a good protocol.
 ///
-/// What does not fit `In` never ends the session and never reaches the application: a request is answered by a failure
-/// with the code [`MISFIT`], other messages are passed over; both are counted ([`Typed::misfits`]) and told through
-/// `tracing`, without their content.
+/// What does not fit `In` never ends the session and never reaches the application. Its sender is told: a request is answered
+/// by a failure with the code [`MISFIT`], and of other messages [`Typed::watch_misfits`] tells at the other end, of all that
+/// came within a second at once. Both are counted ([`Typed::misfits`]) and told through `tracing`, without their content.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ pub struct Typed<In, Out, S = Socket> {
     misfits: u64,
     /// A request that is still to be told that it does not fit, and why.
     refused: Option<(Message, String)>,
+    /// What is to be told of other messages.
+    complaint: Complaint,
     types: PhantomData<fn(&Out) -> In>,
 }
 
@@ -109,7 +111,7 @@ impl Socket {
 
 impl<In: DeserializeOwned, Out: Serialize, S: Conversation> Typed<In, Out, S> {
     pub(crate) fn over(socket: S) -> Self {
-        Self { socket, misfits: 0, refused: None, types: PhantomData }
+        Self { socket, misfits: 0, refused: None, complaint: Complaint::default(), types: PhantomData }
     }
 
     /// Receives the next message that fits, requests included.
@@ -126,7 +128,7 @@ impl<In: DeserializeOwned, Out: Serialize, S: Conversation> Typed<In, Out, S> {
                 let _ = self.socket.fail(request, MISFIT, reason).await;
                 self.refused = None;
             }
-            let message = self.socket.recv().await?;
+            let message = self.listen().await?;
             let value = message.body.to();
             // Kept to be answered, and not for what it says.
             let message = Message { body: Body::from(Vec::new()), ..message };
@@ -137,19 +139,49 @@ impl<In: DeserializeOwned, Out: Serialize, S: Conversation> Typed<In, Out, S> {
         }
     }
 
+    /// Waits for a message, and tells of those before it what is to be told meanwhile.
+    async fn listen(&mut self) -> Result<Message, RecvError> {
+        let Self { socket, complaint, .. } = self;
+        if complaint.is_settled() {
+            return socket.recv().await;
+        }
+        let sender = socket.lend().sender();
+        let mut hearing = pin!(socket.recv());
+        let heard = loop {
+            let Some(due) = complaint.tell(Instant::now(), |seq, failure| sender.try_fail(seq, failure))
+            else {
+                break hearing.await;
+            };
+            if let Ok(heard) = timeout_at(due, hearing.as_mut()).await {
+                break heard;
+            }
+        };
+        if heard.is_err() {
+            complaint.forget();
+        }
+        heard
+    }
+
     fn refuse(&mut self, message: Message, misfit: &serde_json::Error) {
         self.misfits = self.misfits.saturating_add(1);
         self.socket.count_misfit();
         let (line, column) = (misfit.line(), misfit.column());
         tracing::debug!(session = %self.id(), seq = %message.seq, line, column, "a message does not fit");
         if message.kind == MessageKind::Request {
-            self.refused = Some((message, misfit.to_string()));
+            self.refused = Some((message, misfit::reason(misfit)));
+        } else {
+            self.complaint.add(message.seq, misfit::reason(misfit));
         }
     }
 
     /// How many messages came that do not fit.
     pub fn misfits(&self) -> u64 {
         self.misfits
+    }
+
+    /// Watches what the peer tells of values sent, other than requests, that do not fit the type that it receives.
+    pub fn watch_misfits(&self) -> MisfitWatch {
+        self.socket.lend().watch_misfits()
     }
 
     /// Sends a value; see [`Sender::send`](super::Sender::send).

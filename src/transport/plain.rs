@@ -31,8 +31,8 @@ use crate::frame::{
 /// | close with 4000 and the status, reason the code | `close` |
 ///
 /// Messages go out as their bodies: JSON as its text, a JSON string with its quotes and escapes as any other
-/// JSON, so that what is read is always JSON; binary bodies as binary messages. Whether a message is a request
-/// or a reply is lost. Other frames have no counterpart and go nowhere.
+/// JSON, so that what is read is always JSON; binary bodies as binary messages. Whether a message is a request,
+/// a reply or a failure is lost. Other frames have no counterpart and go nowhere.
 pub struct PlainWebSocket<S> {
     carrier: Carrier<S>,
     limits: Limits,

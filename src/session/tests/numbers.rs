@@ -106,6 +106,21 @@ fn a_request_is_answered_once_and_by_its_ticket() {
 }
 
 #[test]
+fn a_plain_message_that_failed_is_told_by_its_number() {
+    let mut ends = Ends::met(WebSocket);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    ends.up(number(1), WebSocket);
+    for kind in [MessageKind::Failure(seq(1)), MessageKind::Reply(seq(1))] {
+        ends.server.send(kind, Body::from("!")).unwrap();
+    }
+    ends.down(number(1));
+    let told: Vec<_> = events(&mut ends.client);
+    let [Event::Failed { seq: of, failure }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((*of, failure), (seq(1), &Body::from("!")));
+    assert_eq!(ends.client.receipt().taken, seq(2), "and it opens the window as an answer does");
+}
+
+#[test]
 fn an_answer_to_what_was_never_asked_ends_the_session() {
     let mut ends = Ends::met(WebSocket);
     let kind = MessageKind::Reply(seq(9));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use crate::frame::{Close, CloseCode, Role};
+use crate::frame::{Body, Close, CloseCode, Role, Seq};
 use crate::session::{Event, SendError as Refused, Undelivered};
 
 use super::super::shared::{Incoming, Outgoing, Wakers};
@@ -119,6 +119,17 @@ impl Driver {
         senders.wake();
         watchers.wake();
         waiting
+    }
+
+    /// Tells those who watch that a message failed that nobody waits for.
+    pub(super) fn note_failed(&self, seq: Seq, failure: &Body) {
+        let session = self.session.id();
+        tracing::debug!(%session, %seq, "the peer says that a message failed");
+        let mut inner = self.shared.lock();
+        let told = inner.misfits.as_mut().is_some_and(|told| told.take(session, seq, failure));
+        let watchers = if told { inner.state_wakers.take() } else { Wakers::default() };
+        drop(inner);
+        watchers.wake();
     }
 
     fn finish(&mut self) {

@@ -244,13 +244,14 @@ impl Driver {
     fn drain_events(&mut self, now: Instant) {
         while let Some(event) = self.session.poll_event() {
             // Of all else the supervisor hears.
-            self.revisit |= !matches!(event, Event::Message(_) | Event::Reply { .. });
+            self.revisit |= !matches!(event, Event::Message(_) | Event::Reply { .. } | Event::Failed { .. });
             match event {
                 Event::Message(message) => {
                     self.handed += 1;
                     self.incoming.push_back(Incoming::Message(message));
                 }
                 Event::Reply { ticket, answer } => self.waiters.answer(ticket, answer),
+                Event::Failed { seq, failure } => self.note_failed(seq, &failure),
                 Event::Attached { attachment, transport, resumed } => {
                     self.state = State::Connected { transport };
                     let (session, role) = (self.session.id(), self.session.role().as_str());
