@@ -9,19 +9,19 @@
 //! many sizes and check what comes. At the end the networks are repaired, each end says how far it got, and all of that
 //! must have come. The process ends with 1 if anything was lost, repeated or reordered, or any session ended.
 
+#[path = "support/breaking.rs"]
+mod breaking;
+
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use throughline::client::MemoryVerdicts;
 use throughline::frame::Encoding;
 use throughline::testing::{Direction, Rough, Rule};
 use throughline::{Body, Client, CloseCode, Hub, Sender, Server, Socket, TransportKind};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -269,21 +269,7 @@ async fn serve(
             socket.close(CloseCode::Normal, "all came");
         }
     })?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = server.service();
-            tokio::spawn(async move {
-                let mut http = http1::Builder::new();
-                let connection =
-                    http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-                // Connections die here all the time.
-                let _ = connection.with_upgrades().await;
-            });
-        }
-    });
-    Ok(address)
+    Ok(breaking::serve(server).await?)
 }
 
 async fn run(options: Options) -> Result<bool, BoxError> {

@@ -8,13 +8,18 @@
 //! cargo run --example notifications --features postgres -- serve postgres://user:password@localhost/database
 //! ```
 
+#[path = "support/named.rs"]
+mod named;
+
 use serde::{Deserialize, Serialize};
 use throughline::client::rooms::Event;
 use throughline::frame::Json;
 use throughline::hub::{Delivery, InboxError};
 use throughline::server::{Attempt, Grant};
 use throughline::socket::TypedRequestError;
-use throughline::{Client, Hub, Principal, Rooms, Server, Socket};
+use throughline::{Hub, Principal, Rooms, Server, Socket};
+
+pub(crate) use named::connect;
 
 /// What a client asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,7 +75,7 @@ async fn in_database(_: &str) -> Result<Hub, InboxError> {
 /// The server: whoever says a name is believed, which is enough for an example.
 pub fn server(hub: Hub) -> Result<Server, throughline::server::ServeError> {
     let by_name = |attempt: &Attempt<'_>| {
-        let name = attempt.auth().and_then(|token| token.to::<String>().ok());
+        let name = named::said(attempt);
         async move { Ok(name.map_or_else(Grant::anonymous, Grant::to)) }
     };
     Server::builder().hub(hub).authenticator(by_name).serve(handle)
@@ -89,16 +94,6 @@ async fn handle(socket: Socket, hub: Hub) {
             Err(error) => live.fail(&asked, "not_kept", &error.to_string()).await.is_ok(),
         };
     }
-}
-
-/// Connects under a name.
-pub async fn connect(url: &str, name: &str) -> Result<Socket, Box<dyn std::error::Error>> {
-    let token = Json::of(name)?;
-    let client = Client::builder(url).token(move |_| {
-        let token = token.clone();
-        async move { Ok(token) }
-    });
-    Ok(client.connect().await?)
 }
 
 /// Tells somebody something.

@@ -11,16 +11,20 @@
 //!
 //! The last makes the types of the protocol for pages, as `connect<Tell, Ask>("/live")` wants them.
 
+#[path = "support/named.rs"]
+mod named;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use throughline::client::rooms::Event;
-use throughline::frame::Json;
 use throughline::room::payload::{Join, Notice};
 use throughline::server::{Attempt, Denied, Grant};
 use throughline::socket::Typed;
-use throughline::{Body, Client, Hub, Live, Rooms, Server, Socket};
+use throughline::{Body, Hub, Live, Rooms, Server, Socket};
+
+pub(crate) use named::connect;
 
 const ROOM: &str = "hall";
 
@@ -179,7 +183,7 @@ impl Hall {
 /// The server: whoever says a name is believed, which is enough for an example; who says none is not let in.
 pub fn server() -> Result<Server, throughline::server::ServeError> {
     let by_name = |attempt: &Attempt<'_>| {
-        let name = attempt.auth().and_then(|token| token.to::<String>().ok());
+        let name = named::said(attempt);
         async move { name.map(Grant::to).ok_or(Denied::Unauthorized("say who you are".into())) }
     };
     let hall = Arc::new(Mutex::new(Hall::default()));
@@ -209,16 +213,6 @@ async fn serve(mut live: Typed<Ask, Tell, Live>, hub: &Hub, hall: &Mutex<Hall>) 
             }
         }
     }
-}
-
-/// Connects under a name.
-pub async fn connect(url: &str, name: &str) -> Result<Socket, Box<dyn std::error::Error>> {
-    let token = Json::of(name)?;
-    let client = Client::builder(url).token(move |_| {
-        let token = token.clone();
-        async move { Ok(token) }
-    });
-    Ok(client.connect().await?)
 }
 
 /// Begins to watch.

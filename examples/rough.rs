@@ -11,16 +11,15 @@
 //!
 //! What the rules mean stands at `throughline::testing::Rule`; times are in milliseconds.
 
+#[path = "support/breaking.rs"]
+mod breaking;
+
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use throughline::testing::{Direction, Rough, Rule};
 use throughline::{Hub, Server, Socket};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpListener;
 
 async fn echo(mut socket: Socket, _hub: Hub) {
     while let Ok(message) = socket.recv().await {
@@ -28,25 +27,6 @@ async fn echo(mut socket: Socket, _hub: Hub) {
             break;
         }
     }
-}
-
-async fn serve() -> Result<SocketAddr, Box<dyn std::error::Error>> {
-    let live = Server::builder().serve(echo)?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = live.service();
-            tokio::spawn(async move {
-                let mut http = http1::Builder::new();
-                let connection =
-                    http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-                // Connections are meant to break here.
-                let _ = connection.with_upgrades().await;
-            });
-        }
-    });
-    Ok(address)
 }
 
 /// Reads a rule: its name, and what it needs.
@@ -85,7 +65,7 @@ fn rule<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Rule> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let upstream = serve().await?;
+    let upstream = breaking::serve(Server::builder().serve(echo)?).await?;
     println!("echo on {upstream}");
     let mut networks = HashMap::new();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();

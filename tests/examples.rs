@@ -1,6 +1,7 @@
 //! The examples do what they say.
 
 #![expect(clippy::unwrap_used, reason = "tests say what they expect by panicking")]
+#![expect(clippy::duplicate_mod, reason = "examples have a module in common, each for itself")]
 
 #[expect(dead_code, unreachable_pub, reason = "its main is not called")]
 #[path = "../examples/presence/main.rs"]

@@ -9,6 +9,9 @@
 //! Reload a page or cut the network for less than the resume window (20 seconds, or a third argument), and nobody goes;
 //! close a tab or kill a client, and it goes once the window has passed.
 
+#[path = "../support/named.rs"]
+mod named;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use throughline::client::rooms::Event;
 use throughline::frame::Json;
 use throughline::room::payload::{Change, Join, Notice, Who};
 use throughline::server::{Attempt, Grant};
-use throughline::{Client, Hub, Rooms, Server, Socket};
+use throughline::{Hub, Rooms, Server, Socket};
 
 const ROOM: &str = "everybody";
 
@@ -31,7 +34,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// The server: whoever says a name is believed, which is enough for an example.
 pub fn server(window: Duration) -> Result<Server, throughline::server::ServeError> {
     let by_name = |attempt: &Attempt<'_>| {
-        let name = attempt.auth().and_then(|token| token.to::<String>().ok());
+        let name = named::said(attempt);
         async move { Ok(name.map_or_else(Grant::anonymous, Grant::to)) }
     };
     let handler = |socket: Socket, hub: Hub| async move {
@@ -84,12 +87,7 @@ fn doing(meta: Option<Json>) -> String {
 
 /// Connects under a name, and is seen.
 pub async fn appear(url: &str, name: &str) -> Result<Rooms, Box<dyn std::error::Error>> {
-    let token = Json::of(name)?;
-    let client = Client::builder(url).token(move |_| {
-        let token = token.clone();
-        async move { Ok(token) }
-    });
-    let rooms = Rooms::over(client.connect().await?);
+    let rooms = Rooms::over(named::connect(url, name).await?);
     rooms.room(ROOM).join(Join { presence: true, ..Join::default() }).await?;
     Ok(rooms)
 }
