@@ -7,6 +7,7 @@
 
 #[path = "../inbox/contract.rs"]
 mod contract;
+mod encrypted;
 #[path = "../inbox/journey.rs"]
 mod journey;
 #[expect(dead_code, unreachable_pub, reason = "its main is not called")]

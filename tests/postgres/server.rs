@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use tokio_postgres::{Client, NoTls};
 
+use super::encrypted::certificate;
+
 /// As whom it runs where this is root, whom PostgreSQL refuses to serve: `nobody` on Debian.
 const NOBODY: u32 = 65_534;
 
@@ -16,11 +18,22 @@ pub(crate) struct Server {
     folder: PathBuf,
     port: u16,
     databases: AtomicU32,
+    /// Whether it serves nobody but by TLS; itself aside.
+    encrypted: bool,
 }
 
 impl Server {
     /// Makes one and starts it.
     pub(crate) fn start() -> Self {
+        Self::make(false)
+    }
+
+    /// The same, with a certificate, and for nobody who does not ask for that.
+    pub(crate) fn encrypted() -> Self {
+        Self::make(true)
+    }
+
+    fn make(encrypted: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("throughline-postgres-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
         let folder = std::env::temp_dir().join(name);
@@ -31,14 +44,32 @@ impl Server {
             chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { folder, port, databases: AtomicU32::new(0) };
+        let server = Self { folder, port, databases: AtomicU32::new(0), encrypted };
         let data = server.data();
         server.run(
             "initdb",
             &["-D", &data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
         );
+        if encrypted {
+            server.take_certificate();
+        }
         server.begin();
         server
+    }
+
+    /// Puts there what it encrypts with, in files of its own as it wants them, and who may come.
+    fn take_certificate(&self) {
+        let data = self.folder.join("data");
+        for name in ["server.pem", "server.key"] {
+            let file = data.join(name);
+            std::fs::copy(certificate(name), &file).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root(&file) {
+                chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        std::fs::write(data.join("pg_hba.conf"), rules).unwrap();
     }
 
     fn data(&self) -> String {
@@ -53,6 +84,8 @@ impl Server {
             self.port,
             self.folder.display()
         );
+        let tls = " -c ssl=on -c ssl_cert_file=server.pem -c ssl_key_file=server.key";
+        let options = options + if self.encrypted { tls } else { "" };
         let log = log.to_str().unwrap();
         self.run("pg_ctl", &["start", "-w", "-t", "60", "-D", &self.data(), "-l", log, "-o", &options]);
     }
@@ -70,9 +103,14 @@ impl Server {
     /// The URL of a new and empty database.
     pub(crate) async fn database(&self) -> String {
         let name = format!("d{}", self.databases.fetch_add(1, Relaxed));
-        let client = client(&self.url("postgres")).await;
+        let client = client(&self.local("postgres")).await;
         client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         self.url(&name)
+    }
+
+    /// How it is reached within its machine, by no network.
+    pub(crate) fn local(&self, database: &str) -> String {
+        format!("host={} port={} user=test dbname={database}", self.folder.display(), self.port)
     }
 
     fn url(&self, database: &str) -> String {
