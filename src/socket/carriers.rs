@@ -9,7 +9,7 @@ use crate::frame::{Attachment, Close, Frame, TransportKind};
 use crate::session::Session;
 use crate::transport::{Received, Transport, TransportError};
 
-use super::shared::MAX_COMMANDS;
+use super::command::MAX_COMMANDS;
 
 /// How long a transport that was given up may take to flush its close.
 const LINGER: Duration = Duration::from_secs(2);

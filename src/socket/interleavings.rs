@@ -16,7 +16,8 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use crate::frame::{Ack, Attachment, Epoch, SessionId};
 use crate::session::Session;
 
-use super::shared::{Command, NotTaken, PushAnswer, Shared};
+use super::command::{Command, NotTaken, PushAnswer};
+use super::shared::Shared;
 
 type Answer = oneshot::Receiver<PushAnswer>;
 

@@ -5,6 +5,7 @@
 //! must not know how transports are made: a supervisor of the layer above brings them.
 
 mod carriers;
+mod command;
 mod conversation;
 mod driver;
 #[cfg(test)]
@@ -43,13 +44,14 @@ pub use shared::Principal;
 pub use state::{State, StateWatch};
 pub use typed::{Received, Typed, TypedRequestError, TypedSendError};
 
+pub(crate) use command::Command;
+#[cfg(feature = "server")]
+pub(crate) use command::{NotTaken, PushAnswer};
 #[cfg(feature = "server")]
 pub(crate) use driver::Driver;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use driver::{Launch, launch};
-pub(crate) use shared::{Command, Shared};
-#[cfg(feature = "server")]
-pub(crate) use shared::{NotTaken, PushAnswer};
+pub(crate) use shared::Shared;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use supervisor::{Notice, Supervisor};
 

@@ -15,15 +15,10 @@ use std::time::{Duration, Instant};
 #[cfg(all(test, throughline_loom))]
 use loom::sync::{Mutex, MutexGuard};
 
-use tokio::sync::oneshot;
+use crate::frame::{Attachment, Body, Close, Message, MessageKind, SessionId, TransportKind, Window};
+use crate::session::{Ended, Receipts, SendError, Session, Undelivered};
 
-use crate::frame::{
-    Ack, Attachment, Body, Close, DecodeError, Frame, Hello, Json, Message, MessageKind, Move,
-    Poll as PollFrame, Seq, SessionId, TransportKind, Window,
-};
-use crate::session::{Config, Ended, Intent, Lesson, Receipts, SendError, Session, Undelivered};
-use crate::transport::Transport;
-
+use super::command::{Command, MAX_COMMANDS, NotTaken};
 use super::history::{History, Passage};
 use super::misfit::Told;
 use super::state::State;
@@ -42,87 +37,6 @@ impl Principal {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-/// How many commands wait for a driver at most: a client has two requests open at once, replays aside.
-pub(super) const MAX_COMMANDS: usize = 16;
-
-/// The answer to a push.
-#[derive(Debug)]
-pub(crate) enum PushAnswer {
-    /// What was received.
-    Ack(Ack),
-    /// The session is over, or ended by what was pushed.
-    Close(Close),
-}
-
-/// What is asked of a driver besides sending.
-pub(crate) enum Command {
-    /// Server: a transport brought a `hello` whose key fits, perhaps with frames behind it.
-    Hello {
-        hello: Box<Hello>,
-        transport: Box<dyn Transport>,
-        behind: Vec<Frame>,
-        /// For how long the authenticator's word holds.
-        expires: Option<Duration>,
-        /// The settings with what this client is offered, if that is not the same for all.
-        offer: Option<Arc<Config>>,
-    },
-    /// Server: a stream for a peer that gives no receipts and has seen all up to `received`.
-    Return { received: Seq, begin: BeginStream, expires: Option<Duration> },
-    /// Server: a request that waits to be answered.
-    Poll { poll: Box<PollFrame>, transport: Box<dyn Transport> },
-    /// Server: frames that came in a request of their own.
-    Push {
-        attachment: Attachment,
-        frames: Vec<Frame>,
-        malformed: Option<DecodeError>,
-        answer: oneshot::Sender<PushAnswer>,
-    },
-    /// Server: the fresh token was accepted.
-    AcceptAuth { expires_ms: u64 },
-    /// Client: a transport was dialled.
-    Introduce { transport: Box<dyn Transport>, intent: Intent, auth: Option<Json> },
-    /// Client: a fresh token.
-    RefreshAuth(Json),
-    /// Client: nothing carries the session, and this is why and until when.
-    Waiting { reason: Arc<str>, retry_at: Option<std::time::Instant> },
-    /// The application asks for another transport.
-    Move(Move),
-    /// Client: give a candidate up, unless it is attached or about to be.
-    Withdraw(Attachment),
-    /// Client: what is known of the network.
-    Learn(Lesson),
-    /// Client: the application says that the network has changed.
-    NetworkChanged,
-    /// Cut all transports, as a dead network would.
-    Cut,
-    /// End at once.
-    Abort(Close),
-}
-
-/// Makes a stream that begins behind a message, and says whether any before are lost.
-pub(crate) type BeginStream = Box<dyn FnOnce(Seq, bool) -> Box<dyn Transport> + Send>;
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Hello { .. } => "Hello",
-            Self::Return { .. } => "Return",
-            Self::Poll { .. } => "Poll",
-            Self::Push { .. } => "Push",
-            Self::AcceptAuth { .. } => "AcceptAuth",
-            Self::Introduce { .. } => "Introduce",
-            Self::RefreshAuth(_) => "RefreshAuth",
-            Self::Waiting { .. } => "Waiting",
-            Self::Move(_) => "Move",
-            Self::Withdraw(_) => "Withdraw",
-            Self::Learn(_) => "Learn",
-            Self::NetworkChanged => "NetworkChanged",
-            Self::Cut => "Cut",
-            Self::Abort(_) => "Abort",
-        })
     }
 }
 
@@ -163,15 +77,6 @@ impl Wakers {
             self.0.into_iter().for_each(Waker::wake);
         }
     }
-}
-
-/// Why a command was not taken.
-#[derive(Debug)]
-pub(crate) enum NotTaken {
-    /// The driver has finished: look the session up again.
-    Finished(Command),
-    /// Too much waits already.
-    Full(Command),
 }
 
 /// In the order in which it is touched: a publication goes to thousands of sessions that have all left the cache, so what a

@@ -7,7 +7,7 @@ use crate::frame::{Attachment, Json, Move, TransportKind};
 use crate::session::{Departure, DetachReason, Ended, Session};
 use crate::transport::TransportError;
 
-use super::shared::Command;
+use super::command::Command;
 
 /// What a supervisor hears of its session.
 #[derive(Debug)]

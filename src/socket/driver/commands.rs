@@ -6,7 +6,7 @@ use crate::frame::{Close, Frame, Hello, Poll as PollFrame, Role, Seq};
 use crate::session::{Greeting, Return, Via};
 use crate::transport::Transport;
 
-use super::super::shared::{BeginStream, Command, PushAnswer};
+use super::super::command::{BeginStream, Command, PushAnswer};
 use super::super::supervisor::Notice;
 use super::{Driver, State};
 
