@@ -10,7 +10,7 @@
 //! - who is ended lagged by more than its backlog; a backlog never delivers more than its bound and what was told again;
 //! - the latest value of each key arrives, whatever is conflated.
 //!
-//! Rights are no part of a room: `src/hub/tests/rights.rs` holds a model against served sessions.
+//! Rights are no part of a room: `src/hub/tests/rights` holds a model against served sessions.
 //!
 //! `STEPS` sets the number of steps (default 120,000).
 

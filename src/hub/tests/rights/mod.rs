@@ -12,6 +12,8 @@
 //!
 //! `STEPS` sets the number of steps (default 100,000).
 
+mod guest;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,15 +23,14 @@ use async_trait::async_trait;
 use super::super::*;
 use super::rng::Rng;
 use crate::frame::{Epoch, Seq, TransportKind};
-use crate::room::payload::{
-    Begin, Change, History, Join, Notice, Operation, Page, Position, Published, Read,
-};
+use crate::room::payload::{Begin, History, Join, Notice, Operation, Page, Position, Published, Read};
 use crate::session::Intent;
 use crate::socket::ends::{Ends, config, dial, ends_of};
-use crate::socket::{RequestError, Shared, State};
+use crate::socket::{RequestError, State};
+
+use guest::{Guest, ROOMS, Told};
 
 const GUESTS: usize = 4;
-const ROOMS: [&str; 3] = ["a", "b", "c"];
 const ACTIONS: [Action; 4] = [Action::Join, Action::Publish, Action::Presence, Action::History];
 
 type Right = (String, String, Action);
@@ -70,30 +71,6 @@ impl Authorize for Rights {
         book.asked.push((visitor.session, right.clone()));
         !book.refused.contains(&right)
     }
-}
-
-/// What a member is to be told, beside differences of presence.
-#[derive(Debug, PartialEq)]
-enum Told {
-    Begin { at: u64, recovered: bool },
-    Said(u64),
-    List,
-    Left(&'static str),
-}
-
-struct Guest {
-    id: SessionId,
-    client: Socket,
-    client_link: Arc<Shared>,
-    server_link: Arc<Shared>,
-    who: String,
-    served: tokio::task::JoinHandle<()>,
-    kind: TransportKind,
-    /// The rooms that it is in, and whether it is told who comes and goes.
-    rooms: BTreeMap<&'static str, bool>,
-    due: BTreeMap<&'static str, VecDeque<Told>>,
-    /// Where it may be told of differences of presence that came before what is read now.
-    watched: BTreeSet<&'static str>,
 }
 
 struct World {
@@ -382,37 +359,6 @@ impl World {
             let members = self.guests.iter().filter(|guest| guest.rooms.contains_key(room)).count();
             assert_eq!(self.hub.room(room).len(), members, "members of {room}");
         }
-    }
-}
-
-impl Guest {
-    fn hear(&mut self, notice: Notice) {
-        let room = ROOMS.into_iter().find(|room| *room == notice.room()).unwrap();
-        let told = match notice {
-            Notice::Begin(begin) => Told::Begin { at: begin.at.value(), recovered: begin.recovered },
-            Notice::Said(said) => {
-                assert_eq!(said.body.to::<u64>().unwrap(), said.at.value());
-                Told::Said(said.at.value())
-            }
-            Notice::Present(list) => {
-                assert!(list.first && list.last);
-                Told::List
-            }
-            Notice::Left(left) if left.code == "asked" => Told::Left("asked"),
-            Notice::Left(left) => {
-                assert_eq!(left.code, "forbidden");
-                Told::Left("forbidden")
-            }
-            Notice::Change(Change::Joined { .. } | Change::Updated { .. } | Change::Gone { .. }) => {
-                assert!(
-                    self.watched.contains(room),
-                    "a difference of {room} is told to who may not watch it"
-                );
-                return;
-            }
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(Some(told), self.due.entry(room).or_default().pop_front(), "in {room}");
     }
 }
 
