@@ -43,6 +43,17 @@ pub use room::{JoinError, Member, PublishError, Room};
 pub use stats::Stats;
 
 /// Rooms by name, and the sessions that are served. Clones share them.
+///
+/// # One node
+/// All of this is of one process, and nothing joins several yet. Each has
+/// - its own sessions: a balancer must bring a session back to the node that made it (by `session` in the query), and
+///   elsewhere it is unknown;
+/// - its own rooms: two of one name have different members, presence, history and positions, and a client that comes from
+///   one to the other is told that nothing was recovered;
+/// - its own reach: [`Hub::to_principal`], [`Hub::to_session`], [`Hub::to_all`] and [`Hub::deliver`] know the sessions that
+///   this hub serves and no others, and so do limits and [`Hub::stats`];
+/// - its own inbox, unless that is a `PostgresInbox` (feature `postgres`). To that, too, a principal is away whose sessions are
+///   all at other nodes: what is kept for it waits for its next session, at whichever node.
 #[derive(Clone, Debug)]
 pub struct Hub {
     inner: Arc<Inner>,
@@ -112,7 +123,7 @@ impl Hub {
         Ok(self.inner.tell(&self.inner.directory.of_principal(principal), &body))
     }
 
-    /// Sends a message to all served sessions of a principal or, where it has none, keeps it for the next one
+    /// Sends a message to all served sessions of a principal or, where it has none at this node, keeps it for the next one
     /// ([`Builder::inbox`]), in whose client it is received once, and in the order in which such messages were kept.
     ///
     /// What was sent to a session that ends before it has received it is not kept: the session's end tells of it.

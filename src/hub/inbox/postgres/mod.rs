@@ -47,7 +47,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 ///    and fails then. A message whose connection broke before the answer came is put again under the same token, and kept
 ///    once; only if it was delivered in between is it delivered twice.
 ///
-/// A node does not hear of what other nodes keep: a principal whose session is there gets that with its next session.
+/// A node does not hear of what other nodes keep: a principal whose session is there gets that with its next session, at
+/// whichever node, and what its node says to it meanwhile before that.
 ///
 /// # Examples
 /// ```no_run
