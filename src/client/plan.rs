@@ -38,6 +38,8 @@ struct Record {
     kind: TransportKind,
     short_lives: u8,
     demoted_until: Option<Instant>,
+    /// Whether the latest demotion was for want of any proof.
+    distrusted: bool,
 }
 
 impl Plan {
@@ -85,14 +87,16 @@ impl Plan {
         let preferred = self.preferred.filter(|kind| self.allows(*kind));
         let order = || preferred.into_iter().chain(self.ranked.iter().copied());
         let open = |kind: &TransportKind| !self.failed.contains(kind);
-        order().filter(open).find(|kind| !self.is_demoted(*kind, now)).or_else(|| order().find(open))
+        let demoted = || order().filter(open).min_by_key(|kind| self.is_distrusted(*kind));
+        order().filter(open).find(|kind| !self.is_demoted(*kind, now)).or_else(demoted)
     }
 
     /// The next to try in this round beside those that are under way.
     pub(super) fn next_beside(&self, under_way: &[TransportKind], now: Instant) -> Option<TransportKind> {
         let open = |kind: &TransportKind| !self.failed.contains(kind) && !under_way.contains(kind);
         let order = || self.ranked.iter().copied().filter(open);
-        order().find(|kind| !self.is_demoted(*kind, now)).or_else(|| order().next())
+        let demoted = || order().min_by_key(|kind| self.is_distrusted(*kind));
+        order().find(|kind| !self.is_demoted(*kind, now)).or_else(demoted)
     }
 
     /// Notes that a transport failed, for reasons of its own, in this round.
@@ -112,7 +116,7 @@ impl Plan {
     pub(super) fn carried(&mut self, kind: TransportKind, now: Instant) {
         for failed in std::mem::take(&mut self.failed) {
             if failed != kind {
-                self.demote(failed, now);
+                self.distrust(failed, now);
             }
         }
     }
@@ -134,8 +138,14 @@ impl Plan {
     pub(super) fn demote(&mut self, kind: TransportKind, now: Instant) {
         self.demoted.push(kind);
         let record = self.record(kind);
-        record.short_lives = 0;
+        (record.short_lives, record.distrusted) = (0, false);
         record.demoted_until = now.checked_add(FINDINGS_HOLD);
+    }
+
+    /// The same for what did not open, or was never proved: where all are demoted, behind those that were.
+    pub(super) fn distrust(&mut self, kind: TransportKind, now: Instant) {
+        self.demote(kind, now);
+        self.record(kind).distrusted = true;
     }
 
     /// What was demoted since this was asked last.
@@ -155,6 +165,7 @@ impl Plan {
         let records = findings.iter().map(|finding| Record {
             kind: finding.transport,
             short_lives: 0,
+            distrusted: false,
             demoted_until: finding.demoted_until.map(|until| {
                 // A clock that was set back must not make it last.
                 instant_of(until, clock, now).min(now + FINDINGS_HOLD)
@@ -172,14 +183,18 @@ impl Plan {
         }
     }
 
-    fn is_demoted(&self, kind: TransportKind, now: Instant) -> bool {
+    pub(super) fn is_demoted(&self, kind: TransportKind, now: Instant) -> bool {
         let record = self.records.iter().find(|record| record.kind == kind);
         record.and_then(|record| record.demoted_until).is_some_and(|until| until > now)
     }
 
+    fn is_distrusted(&self, kind: TransportKind) -> bool {
+        self.records.iter().any(|record| record.kind == kind && record.distrusted)
+    }
+
     fn record(&mut self, kind: TransportKind) -> &mut Record {
         let at = self.records.iter().position(|record| record.kind == kind).unwrap_or_else(|| {
-            self.records.push(Record { kind, short_lives: 0, demoted_until: None });
+            self.records.push(Record { kind, short_lives: 0, demoted_until: None, distrusted: false });
             self.records.len() - 1
         });
         &mut self.records[at]
@@ -272,7 +287,20 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_demoted_the_ranks_count_again() {
+    fn when_all_are_demoted_those_go_first_that_were_proved_once() {
+        let (mut plan, now) = all();
+        plan.failed(WebSocket);
+        plan.carried(Sse, now);
+        plan.distrust(Sse, now);
+        plan.demote(LongPolling, now);
+        assert_eq!(plan.next_beside(&[], now), Some(LongPolling));
+        assert_eq!(round(&mut plan, now), [LongPolling, WebSocket, Sse]);
+        plan.demote(WebSocket, now);
+        assert_eq!(round(&mut plan, now), [WebSocket, LongPolling, Sse]);
+    }
+
+    #[test]
+    fn when_all_are_demoted_alike_the_ranks_count_again() {
         let (mut plan, now) = all();
         TransportKind::ALL.into_iter().for_each(|kind| plan.demote(kind, now));
         assert_eq!(round(&mut plan, now), [WebSocket, Sse, LongPolling]);

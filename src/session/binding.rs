@@ -6,6 +6,12 @@ use crate::frame::{Attachment, Frame, Role, TransportKind};
 
 use super::{Moment, later};
 
+/// A stream whose client has not been heard of is pinged after so long, then after such pauses, for so long in all: its
+/// client may have given it up, and some boxes on the way notice that only when something is to be passed on.
+const FIRST_KNOCK: Duration = Duration::from_secs(2);
+const KNOCK: Duration = Duration::from_secs(1);
+const KNOCKS_FOR: Duration = Duration::from_secs(15);
+
 /// How far an attachment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -65,8 +71,10 @@ pub(super) struct Binding {
     pub(super) pong: Option<u64>,
     /// Server: the latest ping that was answered.
     pub(super) ponged: u64,
-    /// Client: when the open poll began.
+    /// Client: when the open poll began. Server: when the attachment did.
     pub(super) polled_at: Moment,
+    /// Server: whether anything has come by a push of a stream's, which shows that its client has the `welcome`.
+    pub(super) heard_of: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,7 +113,35 @@ impl Binding {
             poll_fruitful: false,
             proved: false,
             push: PushState::default(),
+            heard_of: false,
         }
+    }
+
+    /// Server: notes a frame that came beside a stream. Messages may have come behind `hello`: they show nothing.
+    pub(super) fn note_beside(&mut self, frame: &Frame, now: Moment, heartbeat: Duration) {
+        let answers = matches!(frame, Frame::Ping(_) | Frame::Pong(_) | Frame::Attach(_));
+        if answers && !self.heard_of && self.transport == TransportKind::Sse {
+            self.heard_of = true;
+            self.ping_at = (self.stage == Stage::Attached).then(|| later(now, heartbeat));
+        }
+    }
+
+    /// Server: when to ping the first time.
+    pub(super) fn first_ping(&self, now: Moment, heartbeat: Duration) -> Option<Moment> {
+        match (self.transport, self.stage) {
+            (TransportKind::Sse, _) if !self.heard_of => Some(later(now, FIRST_KNOCK.min(heartbeat))),
+            (TransportKind::LongPolling, _) | (_, Stage::Introduced) => None,
+            _ => Some(later(now, heartbeat)),
+        }
+    }
+
+    /// Server: when to ping again.
+    pub(super) fn next_ping(&self, now: Moment, heartbeat: Duration) -> Option<Moment> {
+        let unheard_of = self.transport == TransportKind::Sse && !self.heard_of;
+        if unheard_of && now.since(self.polled_at) < KNOCKS_FOR {
+            return Some(later(now, KNOCK.min(heartbeat)));
+        }
+        (self.stage == Stage::Attached).then(|| later(now, heartbeat))
     }
 
     pub(super) fn is_polling(&self) -> bool {

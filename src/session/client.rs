@@ -153,6 +153,7 @@ impl Session {
         let (acked, retry) = (self.outbox.acked().value(), self.config.push_retry);
         let repeats = self.is_carrier(attachment) && self.outbox.is_advanced();
         let asked = !answered && self.forget_asked(attachment);
+        let stuck = !answered && self.note_stuck_push(attachment);
         if answered {
             self.note_pushed(attachment);
         }
@@ -160,7 +161,8 @@ impl Session {
         if answered {
             binding.push.unanswered = 0;
         } else {
-            binding.push.unanswered += 1;
+            // Behind a poll it could not be answered.
+            binding.push.unanswered += u32::from(!stuck);
             // What else the push may have brought is said again.
             (binding.closing_said, binding.close_said) = (false, false);
             binding.attach_due = binding.stage == Stage::Attaching && !binding.is_polling();

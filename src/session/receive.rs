@@ -11,7 +11,7 @@ use super::{DetachReason, EndedBy, Event, Moment, Phase, Session, Via};
 impl Session {
     /// Notes what a frame proves about the path it came by. False: the frame came where none may.
     pub(super) fn note_heard(&mut self, attachment: Attachment, via: Via, frame: &Frame) -> bool {
-        let (role, now) = (self.role(), self.now);
+        let (role, now, heartbeat) = (self.role(), self.now, self.heartbeat());
         let Some(binding) = self.binding_mut(attachment) else { return true };
         let greeting = role == Role::Client && binding.stage == Stage::Greeting && via == Via::Carrier;
         if greeting && !matches!(frame, Frame::Welcome(_) | Frame::Close(_)) {
@@ -23,7 +23,10 @@ impl Session {
             (_, TransportKind::WebSocket) => true,
             (Role::Client, _) => via == Via::Carrier,
             // The stream is proved by the answer to what went down it, once, not by what comes beside it.
-            (Role::Server, _) => binding.is_answered_by(frame),
+            (Role::Server, _) => {
+                binding.note_beside(frame, now, heartbeat);
+                binding.is_answered_by(frame)
+            }
         };
         if proves_life {
             let quiet = now.since(std::mem::replace(&mut binding.heard_at, now));

@@ -10,7 +10,7 @@ use crate::frame::{
 };
 
 use super::binding::{Binding, Stage};
-use super::{Config, DetachReason, Event, Moment, Session, later};
+use super::{Config, DetachReason, Event, Moment, Receipts, Session, later};
 
 /// How many candidates may wait at once; one more ends the oldest.
 const MAX_CANDIDATES: usize = 2;
@@ -272,11 +272,13 @@ impl Session {
         self.begin_carrier();
         let resumed = self.was_attached;
         let heartbeat = self.heartbeat();
-        let (ping, ponged) = self.binding(attachment).map_or((0, 0), |b| (b.ping, b.ponged));
+        let before = self.binding(attachment).map(|b| (b.ping, b.ponged, b.heard_of));
         self.bindings.retain(|binding| binding.attachment != attachment);
         let mut binding = Binding::new(attachment, transport, Stage::Attached, now);
-        binding.ping_at = (!binding.is_polling()).then(|| later(now, heartbeat));
-        (binding.ping, binding.ponged) = (ping, ponged);
+        (binding.ping, binding.ponged, binding.heard_of) = before.unwrap_or_default();
+        // Who gives no receipts answers no ping either.
+        binding.heard_of |= self.config.receipts == Receipts::Absent;
+        binding.ping_at = binding.first_ping(now, heartbeat);
         self.bindings.push(binding);
         self.waiting_since = None;
         self.events.push_back(Event::Attached { attachment, transport, resumed });
@@ -291,6 +293,7 @@ impl Session {
         }
         let mut binding = Binding::new(attachment, transport, Stage::Introduced, now);
         binding.candidate = true;
+        binding.ping_at = binding.first_ping(now, self.heartbeat());
         binding.until = Some(later(now, self.config.candidate_lifetime));
         self.bindings.push(binding);
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::frame::Role;
+use crate::frame::{Attachment, Role};
 
 use super::binding::Binding;
 use super::{Moment, Session, later};
@@ -18,6 +18,9 @@ const LEAST_HOLD: Duration = Duration::from_millis(500);
 /// How long it counts that a poll was lost.
 const LOSS_COUNTS: Duration = Duration::from_secs(600);
 
+/// A poll that was held for so long beside a push without an answer stood in its way, perhaps.
+const STUCK_FOR: Duration = Duration::from_secs(1);
+
 /// How long polls are asked to be held.
 #[derive(Debug)]
 pub(super) struct Holds {
@@ -27,7 +30,7 @@ pub(super) struct Holds {
     longest: Duration,
     /// What the latest poll asked for.
     asked: Duration,
-    /// What the last poll asked for that was taken for lost, and when that was.
+    /// What the last poll asked for that was taken for lost, or stood in the way of a push, and when that was.
     lost: Option<(Duration, Moment)>,
 }
 
@@ -49,9 +52,13 @@ impl Holds {
 
     /// What to ask for now.
     fn now(&self, now: Moment) -> Duration {
+        self.next.min(self.cap(now).unwrap_or(self.longest))
+    }
+
+    /// The most that is asked for since a poll was lost, or stood in the way, while that counts.
+    fn cap(&self, now: Moment) -> Option<Duration> {
         let recent = self.lost.filter(|(_, at)| now.since(*at) < LOSS_COUNTS);
-        let cap = recent.map_or(self.longest, |(hold, _)| (hold / 2).max(LEAST_HOLD));
-        self.next.min(cap)
+        recent.map(|(hold, _)| (hold / 2).max(LEAST_HOLD))
     }
 }
 
@@ -70,8 +77,10 @@ impl Session {
     /// A poll was answered with nothing when its hold ended.
     pub(super) fn lengthen_hold(&mut self) {
         let Some(client) = &mut self.client else { return };
-        let holds = &mut client.path.holds;
-        holds.next = holds.next.saturating_mul(3).min(holds.longest.saturating_mul(2)) / 2;
+        let (now, holds) = (self.now, &mut client.path.holds);
+        // When a cap counts no longer, it goes on from there.
+        let most = holds.cap(now).map_or(holds.longest, |cap| cap.min(holds.longest));
+        holds.next = holds.next.saturating_mul(3).min(most.saturating_mul(2)) / 2;
     }
 
     /// Nothing is known of how long polls may be held on what carries now.
@@ -90,6 +99,30 @@ impl Session {
                 holds.lost = Some((holds.asked, now));
             }
         }
+    }
+
+    /// Client: a push was not answered. Where a poll was held all the while, requests may be made one at a time here: then
+    /// polls are to be held for less, and the one that is open is asked anew. Says whether this was found just now.
+    pub(super) fn note_stuck_push(&mut self, attachment: Attachment) -> bool {
+        let (now, least) = (self.now, self.answer_time().min(STUCK_FOR));
+        let held = |binding: &&mut Binding| {
+            binding.is_polling()
+                && binding.poll_open
+                && binding.proved
+                && now.since(binding.polled_at) >= least
+        };
+        let Some(client) = &mut self.client else { return false };
+        let holds = &mut client.path.holds;
+        if holds.asked.is_zero() || holds.cap(now).is_some() {
+            return false;
+        }
+        let Some(binding) = self.binding_mut(attachment).filter(held) else { return false };
+        (binding.poll_open, binding.poll_at) = (false, None);
+        if let Some(client) = &mut self.client {
+            // The next ones are held for the least time: less than a push is given.
+            client.path.holds.lost = Some((Duration::ZERO, now));
+        }
+        true
     }
 
     /// Client: something has come behind so much silence.

@@ -150,7 +150,7 @@ impl Session {
         let mut idle = false;
         for binding in &mut self.bindings {
             if binding.ping_at.is_some_and(|at| at <= now) {
-                binding.ping_at = Some(later(now, heartbeat));
+                binding.ping_at = binding.next_ping(now, heartbeat);
                 binding.ping += 1;
                 binding.ping_due = true;
                 idle = true;

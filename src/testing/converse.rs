@@ -4,6 +4,7 @@ use std::future::pending;
 use std::io;
 
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::head::{Framing, Head};
 use super::link::{Link, Reader, Side, Writer, fill, gone};
@@ -79,6 +80,7 @@ pub(super) async fn converse(link: &Link, mut client: Side, upstream: &Upstream)
             }
             Fate::Pass => request.bytes.as_slice(),
         };
+        let Some(_place) = place(link, &mut client).await else { return Ok(()) };
         if server.is_none() {
             match upstream.connect().await {
                 Ok(side) => server = Some(side),
@@ -101,6 +103,30 @@ pub(super) async fn converse(link: &Link, mut client: Side, upstream: &Upstream)
             return Ok(());
         }
         link.busy.send_replace(false);
+    }
+}
+
+/// Whether it is known when the client goes: if not, what it asked for is done all the same.
+fn notices(rule: Rule) -> Option<bool> {
+    if let Rule::OneAtATime { notices } = rule { Some(notices) } else { None }
+}
+
+/// Returns when the client is gone, where that is noticed.
+async fn left(link: &Link, client: (&mut Reader, &mut Vec<u8>)) {
+    if link.script.all(notices).contains(&false) {
+        return pending().await;
+    }
+    gone(client.0, client.1).await;
+}
+
+/// Waits until a request may be made: what it is given ends with it. `None` when the client goes first.
+async fn place(link: &Link, client: &mut Side) -> Option<Option<OwnedSemaphorePermit>> {
+    if link.script.act(notices).is_none() {
+        return Some(None);
+    }
+    tokio::select! {
+        place = link.script.place() => Some(place),
+        () = left(link, (&mut client.read, &mut client.buffer)) => None,
     }
 }
 
@@ -180,7 +206,7 @@ async fn response_to(link: &Link, client: &mut Side, server: &mut Side) -> io::R
     loop {
         let response = tokio::select! {
             response = server.head(Head::response) => response?,
-            () = gone(&mut client.read, &mut client.buffer) => None,
+            () = left(link, (&mut client.read, &mut client.buffer)) => None,
         };
         match response {
             // An interim response is none yet.
@@ -209,7 +235,7 @@ async fn respond(link: &Link, client: &mut Side, server: &mut Side, request: &He
     let Side { read, write, buffer } = client;
     tokio::select! {
         passed = pass_response(link, &response, &mut body, server, write) => passed?,
-        () = gone(read, buffer) => return Ok(false),
+        () = left(link, (read, buffer)) => return Ok(false),
     }
     Ok(body != Framing::Close && !response.is_last() && !request.is_last())
 }

@@ -76,6 +76,13 @@ pub enum Rule {
         /// How many bytes pass.
         bytes: u64,
     },
+    /// Request that passes: waits until those before it, on whatever connections, have been answered to the end. Where
+    /// requests are answered by a stream, that is for long.
+    OneAtATime {
+        /// Whether a client that has gone makes room at once. If not, its request is made all the same, and keeps its place
+        /// until the answer has come to its end or something is to be passed to who has gone.
+        notices: bool,
+    },
     /// Request: answered 200 with a page that wants somebody to log in.
     CaptivePortal,
     /// Request: answered with this status by the box itself. With 407 it asks for credentials.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Rule;
 
@@ -28,6 +28,8 @@ pub(super) struct Script {
     pub(super) cuts: watch::Sender<u64>,
     /// Raised each time that a rule acts.
     pub(super) acted: watch::Sender<u64>,
+    /// For rules by which one request waits for another.
+    place: Arc<Semaphore>,
 }
 
 impl Script {
@@ -37,6 +39,7 @@ impl Script {
             changes: watch::Sender::new(0),
             cuts: watch::Sender::new(0),
             acted: watch::Sender::new(0),
+            place: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -77,6 +80,11 @@ impl Script {
         }?;
         self.acted.send_modify(|acted| *acted += 1);
         Some(answer)
+    }
+
+    /// Waits for the only place, behind all who came before.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.place).acquire_owned().await.ok()
     }
 
     /// An occasion of one rule.

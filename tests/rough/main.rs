@@ -16,6 +16,7 @@ mod lab;
 mod living;
 #[path = "../support/pair.rs"]
 mod pair;
+mod places;
 #[path = "../support/mod.rs"]
 mod support;
 mod timing;

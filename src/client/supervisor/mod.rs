@@ -88,6 +88,8 @@ pub(super) struct ClientSupervisor {
     carrier: Option<Attachment>,
     /// When the next transport is dialled beside those that are not welcomed yet.
     race: Option<Pin<Box<Sleep>>>,
+    /// Whether it was put off because the next one was demoted.
+    lingered: bool,
     /// Dials that take so long that others were begun beside them.
     stalled: Vec<Dialling>,
     /// What the driver has been given and will name.
@@ -178,6 +180,7 @@ impl ClientSupervisor {
             bound: Vec::new(),
             carrier: None,
             race: None,
+            lingered: false,
             stalled: Vec::new(),
             introducing: None,
             lesson: None,
@@ -222,6 +225,7 @@ impl ClientSupervisor {
         tracing::debug!(%session, transport = %target.kind, "dialling");
         let dial = Box::pin(async move { dialer.dial(target.kind, session, freshness).await });
         self.step = Step::Dialling(Dialling { target, began: now(), dial });
+        self.lingered = false;
         // One that takes long to open gets company as well.
         self.race_stalled();
     }

@@ -12,6 +12,10 @@ use crate::socket::Command;
 
 use super::{ClientSupervisor, Dialling, Step, Target, now};
 
+/// How much longer what was demoted waits before it is dialled beside others: where a box makes one request at a time, it
+/// would only stand in their way.
+const DEMOTED_WAITS: Duration = Duration::from_secs(3);
+
 impl ClientSupervisor {
     /// Sets the time of the next one beside a transport that took so long to open.
     pub(super) fn race_after(&mut self, opening: Duration) {
@@ -53,6 +57,10 @@ impl ClientSupervisor {
             under_way.push(dialling.target.kind);
         }
         let Some(kind) = self.plan.next_beside(&under_way, now()) else { return };
+        if self.plan.is_demoted(kind, now()) && !std::mem::replace(&mut self.lingered, true) {
+            self.race = Some(Box::pin(tokio::time::sleep(DEMOTED_WAITS)));
+            return self.poll_race(cx);
+        }
         if let Step::Dialling(dialling) = std::mem::replace(&mut self.step, Step::Rest) {
             self.stalled.push(dialling);
         }
@@ -150,6 +158,18 @@ mod tests {
         supervisor.race_after(Duration::ZERO);
         assert_eq!(dialled(&mut supervisor, ALONE / 2).await, None);
         assert_eq!(dialled(&mut supervisor, ALONE / 2).await, Some(TransportKind::Sse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_demoted_is_dialled_beside_others_later() {
+        let mut supervisor = fresh();
+        bind(&mut supervisor, Attachment::FIRST, TransportKind::Sse);
+        supervisor.plan.demote(TransportKind::WebSocket, now());
+        supervisor.plan.demote(TransportKind::LongPolling, now());
+        supervisor.race_after(Duration::ZERO);
+        assert_eq!(dialled(&mut supervisor, ALONE).await, None);
+        assert_eq!(dialled(&mut supervisor, DEMOTED_WAITS - ALONE / 2).await, None);
+        assert_eq!(dialled(&mut supervisor, ALONE / 2).await, Some(TransportKind::WebSocket));
     }
 
     #[tokio::test(start_paused = true)]

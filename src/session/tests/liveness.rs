@@ -15,6 +15,48 @@ fn the_server_pings_each_heartbeat_and_gives_up_what_does_not_answer() {
     }
 }
 
+/// When the server pings a stream in its first minute.
+fn pinged_at(candidate: bool, hear: impl Fn(&mut Session, Attachment, u64)) -> Vec<u64> {
+    let mut ends = Ends::with(|_| {}, |server| server.candidate_lifetime = Duration::from_secs(60));
+    let mut intent = Intent::Attach;
+    if candidate {
+        // Something must carry the session, or it would be forgotten.
+        ends.meet(LongPolling, Intent::Attach);
+        intent = Intent::Candidate;
+    }
+    let attachment = ends.introduce(Sse, intent);
+    ends.say_hello(attachment);
+    lend(&mut ends.server, attachment);
+    let mut pings = Vec::new();
+    for second in 1..29 {
+        hear(&mut ends.server, attachment, second);
+        ends.server.handle_timeout(at(second * 1000));
+        let frames = lend(&mut ends.server, attachment);
+        pings.extend(frames.iter().any(|frame| frame.tag() == "ping").then_some(second));
+    }
+    pings
+}
+
+/// A box that does not notice that its client has left does when something is to be passed on.
+#[test]
+fn a_stream_whose_client_is_not_heard_of_is_pinged_each_second_for_a_while() {
+    let knocks: Vec<_> = (2..=15).collect();
+    // Messages may have come with the `hello`, and receipts prove nothing that counts here.
+    let messages = |server: &mut Session, attachment, second| {
+        server.handle_frame(at(second * 1000), attachment, Via::Push, message(1));
+    };
+    assert_eq!(pinged_at(false, |_, _, _| {}), knocks);
+    assert_eq!(pinged_at(false, messages), knocks);
+    assert_eq!(pinged_at(true, |_, _, _| {}), knocks);
+    let answers = |server: &mut Session, attachment, second| {
+        if second == 4 {
+            server.handle_frame(at(4000), attachment, Via::Push, Frame::Ping(Some(1)));
+        }
+    };
+    assert_eq!(pinged_at(false, answers), [2, 3, 24]);
+    assert_eq!(pinged_at(true, answers), [2, 3]);
+}
+
 #[test]
 fn any_frame_keeps_a_websocket_alive() {
     let mut ends = Ends::met(WebSocket);

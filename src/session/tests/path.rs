@@ -383,6 +383,10 @@ fn a_poll_that_was_lost_keeps_the_holds_short_for_ten_minutes() {
     assert_eq!(hold(&mut ends), Duration::from_secs(6));
     ends.now += Duration::from_secs(1);
     ends.client.tick(ends.now);
+    assert_eq!(hold(&mut ends), Duration::from_secs(6), "it goes on from there");
+    for _ in 0..10 {
+        ends.client.lengthen_hold();
+    }
     // No longer than the heartbeat.
     assert_eq!(hold(&mut ends), Duration::from_secs(20));
 }

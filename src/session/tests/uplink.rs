@@ -59,6 +59,36 @@ fn an_unanswered_push_is_repeated_from_the_oldest_and_the_second_gives_the_path_
     assert_eq!(detached(&mut ends.client), [(1, DetachReason::UplinkLost)]);
 }
 
+/// A long-polling client whose push was not answered for so long beside a held poll.
+fn stuck(held: u64) -> Ends {
+    let mut ends = Ends::met(LongPolling);
+    ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    lend(&mut ends.client, number(1));
+    ends.later(held);
+    ends.client.handle_push_ended(ends.now, number(1), false);
+    ends
+}
+
+#[test]
+fn a_push_that_waited_behind_a_held_poll_has_polls_held_for_less() {
+    for (held, hold) in [(900, 2_000), (1_000, 500)] {
+        let mut ends = stuck(held);
+        assert_eq!(ends.client.hold(), Duration::from_millis(hold));
+        let asked = ends.client.poll_request(number(1)).cloned();
+        assert_eq!(asked.map(|poll| poll_of(&[poll]).hold_ms), (hold == 500).then_some(hold));
+    }
+}
+
+#[test]
+fn a_push_that_waited_behind_a_held_poll_is_no_lost_one() {
+    let mut ends = stuck(1_000);
+    lend(&mut ends.client, number(1));
+    ends.client.handle_push_ended(ends.now, number(1), false);
+    assert_eq!(detached(&mut ends.client), []);
+    ends.client.handle_push_ended(ends.now, number(1), false);
+    assert_eq!(detached(&mut ends.client), [(1, DetachReason::UplinkLost)]);
+}
+
 #[test]
 fn a_receipt_in_a_lost_push_is_said_again() {
     let mut ends = Ends::met(Sse);
