@@ -87,7 +87,7 @@ impl Plan {
         let preferred = self.preferred.filter(|kind| self.allows(*kind));
         let order = || preferred.into_iter().chain(self.ranked.iter().copied());
         let open = |kind: &TransportKind| !self.failed.contains(kind);
-        let demoted = || order().filter(open).min_by_key(|kind| self.is_distrusted(*kind));
+        let demoted = || order().filter(open).min_by_key(|kind| self.distrusted_until(*kind));
         order().filter(open).find(|kind| !self.is_demoted(*kind, now)).or_else(demoted)
     }
 
@@ -95,7 +95,7 @@ impl Plan {
     pub(super) fn next_beside(&self, under_way: &[TransportKind], now: Instant) -> Option<TransportKind> {
         let open = |kind: &TransportKind| !self.failed.contains(kind) && !under_way.contains(kind);
         let order = || self.ranked.iter().copied().filter(open);
-        let demoted = || order().min_by_key(|kind| self.is_distrusted(*kind));
+        let demoted = || order().min_by_key(|kind| self.distrusted_until(*kind));
         order().find(|kind| !self.is_demoted(*kind, now)).or_else(demoted)
     }
 
@@ -142,7 +142,8 @@ impl Plan {
         record.demoted_until = now.checked_add(FINDINGS_HOLD);
     }
 
-    /// The same for what did not open, or was never proved: where all are demoted, behind those that were.
+    /// The same for what did not open, or was never proved: where all are demoted it stands behind those that were, and
+    /// behind what was distrusted before.
     pub(super) fn distrust(&mut self, kind: TransportKind, now: Instant) {
         self.demote(kind, now);
         self.record(kind).distrusted = true;
@@ -188,8 +189,8 @@ impl Plan {
         record.and_then(|record| record.demoted_until).is_some_and(|until| until > now)
     }
 
-    fn is_distrusted(&self, kind: TransportKind) -> bool {
-        self.records.iter().any(|record| record.kind == kind && record.distrusted)
+    fn distrusted_until(&self, kind: TransportKind) -> Option<Instant> {
+        self.records.iter().find(|record| record.kind == kind && record.distrusted)?.demoted_until
     }
 
     fn record(&mut self, kind: TransportKind) -> &mut Record {
@@ -297,6 +298,10 @@ mod tests {
         assert_eq!(round(&mut plan, now), [LongPolling, WebSocket, Sse]);
         plan.demote(WebSocket, now);
         assert_eq!(round(&mut plan, now), [WebSocket, LongPolling, Sse]);
+        for (seconds, kind) in [WebSocket, LongPolling, Sse, WebSocket].into_iter().enumerate() {
+            plan.distrust(kind, now + Duration::from_secs(seconds as u64));
+        }
+        assert_eq!(round(&mut plan, now), [LongPolling, Sse, WebSocket], "in turn");
     }
 
     #[test]

@@ -113,8 +113,8 @@ impl ClientSupervisor {
             // Somebody decided so.
             DetachReason::Superseded | DetachReason::Closed(_) => {}
             // It opened and does not carry both ways.
-            DetachReason::Unproved => self.plan.distrust(kind, now),
-            DetachReason::UplinkLost => self.plan.demote(kind, now),
+            DetachReason::Unproved if !bound.proved => self.plan.distrust(kind, now),
+            DetachReason::Unproved | DetachReason::UplinkLost => self.plan.demote(kind, now),
             _ => self.plan.ended_after(kind, life, now),
         }
         match reason {
