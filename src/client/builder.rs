@@ -282,13 +282,14 @@ impl Builder {
         self,
         everywhere: bool,
     ) -> Result<(Socket, oneshot::Receiver<Result<(), ConnectError>>), ConnectError> {
+        // Reading certificates takes its time as well.
+        let now = tokio::time::Instant::now().into_std();
         let base = address::parse(&self.url)?;
         self.check()?;
         let connector = Connector::new(self.proxy.settle()?, &self.roots, self.connect_timeout)?;
         let connector = connector.linked_by(self.links);
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
         let config = Arc::new(self.session);
-        let now = tokio::time::Instant::now().into_std();
         let session = begin(&config, now).map_err(ConnectError::NoRandomness)?;
         let origin = base.authority().map(ToString::to_string).unwrap_or_default();
         let network = Network { origin, namer: self.network, store: Some(self.verdicts) };
@@ -310,7 +311,7 @@ impl Builder {
             backoff: self.backoff,
             max_attempts: self.max_attempts,
             head_start: self.head_start,
-            hope: Hope::new(self.give_up_after, everywhere),
+            hope: Hope::new(self.give_up_after, everywhere, now),
             network,
         };
         let (tell, first) = oneshot::channel();

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use throughline::TransportKind::{self, LongPolling, Sse, WebSocket};
+use throughline::frame::Json;
 use throughline::socket::RecvError;
 use throughline::testing::{Direction, Rule};
-use throughline::{CloseCode, State};
+use throughline::{CloseCode, ConnectError, State};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::lab::{Lab, SECOND};
@@ -138,6 +139,42 @@ async fn a_transport_by_itself_answers_within_a_second_or_there_is_a_typed_error
             assert_eq!(carrier, passes.contains(kind).then_some(*kind), "{name}");
             let bound = if carrier.is_some() { WORKS } else { NOTHING };
             assert!(took <= bound, "{name}: {took:?}");
+        }
+    }
+}
+
+/// What a client waits for, each for so long: the connection, its token, and each piece of bytes.
+async fn refused_after(connection: Duration, token: Duration, piece: Duration) -> Duration {
+    let lab = Lab::new(&[Rule::Delay(piece)]).await;
+    let connect = lab.network.connector();
+    let slow = move || {
+        let connecting = connect();
+        async move {
+            sleep(connection).await;
+            connecting.await
+        }
+    };
+    let client = lab.client(ALL, Duration::ZERO).connector(slow).token(move |_| async move {
+        sleep(token).await;
+        Ok(Json::of("a token")?)
+    });
+    let began = Instant::now();
+    let end = client.connect().await.expect_err("nothing comes in time");
+    assert!(matches!(end, ConnectError::Unreachable { .. }), "{end:?}");
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn connecting_ends_when_its_time_is_over_however_slow_everything_is() {
+    let (quick, ages) = (Duration::ZERO, 86_400 * SECOND);
+    for connection in [quick, 4900 * MS, ages] {
+        for token in [quick, 4900 * MS, ages] {
+            for piece in [4900 * MS, ages] {
+                let took = refused_after(connection, token, piece).await;
+                let name =
+                    format!("{connection:?} to connect, {token:?} for a token, {piece:?} for each piece");
+                assert!((9 * SECOND..9 * SECOND + 2 * MS).contains(&took), "{name}: {took:?}");
+            }
         }
     }
 }

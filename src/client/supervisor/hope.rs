@@ -27,6 +27,8 @@ pub(in crate::client) struct Hope {
     within: Option<Duration>,
     /// Whether the time counts while no host is reached at all.
     everywhere: bool,
+    /// When the session began: what was read and set up before its task first ran counts too.
+    began: Option<Instant>,
     due: Option<Pin<Box<Sleep>>>,
     /// The time is over, and a proved path carries the session: as long as it does.
     overdue: bool,
@@ -40,10 +42,11 @@ pub(in crate::client) struct Hope {
 }
 
 impl Hope {
-    pub(in crate::client) fn new(within: Option<Duration>, everywhere: bool) -> Self {
+    pub(in crate::client) fn new(within: Option<Duration>, everywhere: bool, began: Instant) -> Self {
         Self {
             within,
             everywhere,
+            began: Some(began),
             due: None,
             overdue: false,
             reached: false,
@@ -76,7 +79,11 @@ impl ClientSupervisor {
         if matches!(self.step, Step::Over) {
             return false;
         }
-        let due = hope.due.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
+        let began = &mut hope.began;
+        let due = hope.due.get_or_insert_with(|| {
+            let passed = began.take().map_or(Duration::ZERO, |began| now().saturating_duration_since(began));
+            Box::pin(tokio::time::sleep(within.saturating_sub(passed)))
+        });
         if due.as_mut().poll(cx).is_pending() {
             return false;
         }
@@ -85,7 +92,8 @@ impl ClientSupervisor {
             // Offline: the time begins anew.
             return true;
         }
-        if self.bound.iter().any(|bound| bound.proved) {
+        // It may be slow, but not one of several that came to nothing.
+        if hope.fruitless == 0 && self.bound.iter().any(|bound| bound.proved) {
             self.hope.overdue = true;
             return false;
         }
@@ -118,5 +126,53 @@ impl ClientSupervisor {
         let close = Close::new(CloseCode::TimedOut, format!("nothing passes here: {reason}"));
         self.gave_up = Some(ConnectError::Unreachable { attempts, reason });
         close
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::super::Target;
+    use super::super::moving::tests::fresh;
+    use super::*;
+    use crate::frame::TransportKind;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Whether a session ends when nine seconds have passed, of which some had before its task first ran.
+    async fn ends(supervisor: &mut ClientSupervisor, before: u32) -> bool {
+        supervisor.hope.within = Some(9 * SECOND);
+        supervisor.hope.began = now().checked_sub(before * SECOND);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(!supervisor.poll_hope(&mut cx));
+        tokio::time::advance((9 - before) * SECOND).await;
+        supervisor.poll_hope(&mut cx);
+        matches!(supervisor.step, Step::Over)
+    }
+
+    fn carried(proved: bool) -> ClientSupervisor {
+        let mut supervisor = fresh();
+        let target = Target { kind: TransportKind::WebSocket, wished: false };
+        let (attachment, opened_at, failure) = (Attachment::FIRST, Some(now()), None);
+        let bound = Bound { attachment, target, dialled: now(), opened_at, proved, failure };
+        supervisor.bound = vec![bound];
+        supervisor
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_begins_with_the_session_and_not_with_its_task() {
+        for before in [0, 3, 8] {
+            assert!(ends(&mut fresh(), before).await, "{before} s had passed");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_proved_may_be_slow_but_not_after_others_that_came_to_nothing() {
+        assert!(ends(&mut carried(false), 0).await);
+        assert!(!ends(&mut carried(true), 0).await);
+        let mut second = carried(true);
+        second.hope.fruitless = 1;
+        assert!(ends(&mut second, 0).await);
     }
 }

@@ -129,7 +129,7 @@ pub(super) mod tests {
             backoff: Backoff::default(),
             max_attempts: None,
             head_start: Duration::from_millis(250),
-            hope: Hope::new(Some(10 * SECOND), true),
+            hope: Hope::new(Some(10 * SECOND), true, now()),
             network: Network::default(),
         };
         let first = tokio::sync::oneshot::channel().0;
