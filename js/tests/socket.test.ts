@@ -534,6 +534,25 @@ test("a device that slept looks at its path at once", async () => {
   assert.equal(socket.state.status, "reconnecting");
 });
 
+for (const [answers, expected] of [[true, []], [false, ["resumed websocket"]]] as const) {
+  test(`who was held up judges a second or two later, once: ${answers ? "the answer has come by then" : "no answer has"}`, async () => {
+    const { socket, told } = await open();
+    const { pump } = host;
+    host.pump = () => undefined;
+    socket.send("x");
+    await pass(3100);
+    assert.match(host.batches.at(-1)!, /"ping"/, "its answer is due in a second");
+    mock.timers.setTime(Date.now() + 10_000);
+    await pass(1900);
+    assert.equal(socket.state.status, "connected");
+    if (answers) host.pump = pump;
+    await pass(200);
+    host.pump = pump;
+    await pass(500);
+    assert.deepEqual([socket.state.status, told], ["connected", expected]);
+  });
+}
+
 test("the page's life is listened to, and no more after close", async () => {
   const listening = new Map<string, () => void>();
   const listen = (name: string, listener: () => void, { signal }: { signal: AbortSignal }) => {

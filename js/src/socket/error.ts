@@ -39,9 +39,11 @@ export class ThroughlineError extends Error {
   readonly body?: unknown;
   /** With `not_ours`: the HTTP status. */
   readonly status?: number;
+  /** How long one is asked to wait before the next attempt, in milliseconds. */
+  readonly retryAfter?: number;
 
   /** The message is short: what each code means, and what to do, stands in the README. */
-  constructor(code: ErrorCode, message?: string, more?: { cause?: unknown; body?: unknown; status?: number }) {
+  constructor(code: ErrorCode, message?: string, more?: { cause?: unknown; body?: unknown; status?: number; retryAfter?: number }) {
     super(message || code);
     this.name = "ThroughlineError";
     this.code = code;
@@ -49,6 +51,6 @@ export class ThroughlineError extends Error {
   }
 }
 
-/** Why a path ended: what came was no frames, or nobody is there. */
+/** Why a path ended: what came was not ours, or no frames, or nobody is there. */
 export const brokenBy = (cause: unknown): ThroughlineError =>
-  new ThroughlineError(cause instanceof SyntaxError ? "malformed" : "network", "", { cause });
+  cause instanceof ThroughlineError ? cause : new ThroughlineError(cause instanceof SyntaxError ? "malformed" : "network", "", { cause });

@@ -24,16 +24,17 @@ export const createPlan = (allowed: readonly TransportKind[], first: TransportKi
   let notOffered: Close | undefined;
   let otherwise = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const shortLives: Partial<Record<TransportKind, number>> = {};
+  const shortLived: Partial<Record<TransportKind, boolean>> = {};
   const demotedUntil: Partial<Record<TransportKind, number>> = {};
 
-  const isDemoted = (kind: TransportKind) => (demotedUntil[kind] ?? 0) > clock_();
+  const isDemoted = (kind: TransportKind) => demotedUntil[kind]! > clock_();
   const demote = (kind: TransportKind) => {
-    shortLives[kind] = 0;
+    shortLived[kind] = false;
     demotedUntil[kind] = clock_() + DEMOTED_FOR;
   };
   const shorten = (kind: TransportKind) => {
-    if ((shortLives[kind] = (shortLives[kind] ?? 0) + 1) > 1) demote(kind);
+    if (shortLived[kind]) demote(kind);
+    else shortLived[kind] = true;
   };
 
   const next = (underWay: readonly TransportKind[] = []): TransportKind | undefined => {
@@ -90,7 +91,10 @@ export const createPlan = (allowed: readonly TransportKind[], first: TransportKi
     /** Notes that a transport which carried has ended, not by anybody's decision, after so long. */
     endedAfter_(kind: TransportKind, life: number) {
       if (life < SHORT_LIFE) shorten(kind);
-      else shortLives[kind] = demotedUntil[kind] = 0;
+      else {
+        shortLived[kind] = false;
+        demotedUntil[kind] = 0;
+      }
     },
   };
 };

@@ -27,8 +27,10 @@ const SHORT_LIFE = 5_000;
 const BATCH = 64 << 10;
 /** How often in a row a message that goes alone may be refused for its size. */
 const REFUSALS = 6;
-/** A timer that is so late was held back, or the device slept. */
-const LATE = 2_000;
+/** A deadline that is seen so late was missed because nothing ran: timers were held back, or the device slept. */
+const LATE = 1_000;
+/** How much later it is judged then. */
+const REPRIEVE = 2_000;
 
 /** A transport that was introduced to the session. */
 export interface Bound extends Binding {
@@ -37,7 +39,6 @@ export interface Bound extends Binding {
   /** Since when it carries, or did. */
   openedAt_?: number;
   failure_?: ThroughlineError | undefined;
-  retryAfter_?: number | undefined;
 }
 
 interface Waiter {
@@ -56,7 +57,8 @@ const pack = (body: unknown): [packed: Packed, size: number] => {
 };
 const unpack = (packed: Packed): unknown => (typeof packed === "string" ? JSON.parse(packed) : packed);
 
-const errorOf = ([, code, reason]: Close) => new ThroughlineError(code, reason);
+const errorOf = ([, code, reason, { retry_after_ms }]: Close) =>
+  new ThroughlineError(code, reason, { retryAfter: retry_after_ms ?? 0 });
 
 /** Opens a socket over the given transports, best first, in the given encoding. */
 export const openSocket = <In, Out>(url: string, given: readonly (Transport | Parts)[], codec: Codec, options: Options = {}): Socket<In, Out> => {
@@ -102,6 +104,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   let moveTimer: ReturnType<typeof setTimeout> | undefined;
   let dueTimer: ReturnType<typeof setTimeout> | undefined;
   let dueAt = Infinity;
+  /** Until when nothing is judged, because this end was held up. */
+  let reprieved = 0;
   let attempts = 0;
   /** After `auth_expired` the next dial bears a fresh token, once. */
   let fresh: "usual" | "wanted" | "tried" = "usual";
@@ -226,17 +230,17 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     adrift((state as { reason: ThroughlineError }).reason);
     wake();
   };
-  const pauseAfterFailure = (reason: ThroughlineError, atLeast?: number) => {
+  const pauseAfterFailure = (reason: ThroughlineError) => {
     if (++attempts >= (options.maxAttempts ?? Infinity)) return giveUp(makeClose("timed_out", reason.message));
-    pause(reason, pauses.failure_(atLeast));
+    pause(reason, pauses.failure_(reason.retryAfter));
   };
 
   /** Goes on after a transport failed to carry the session; the close says that the server does not offer it. */
-  const failed = (kind: TransportKind, reason: ThroughlineError, retryAfter?: number, offered?: Close) => {
+  const failed = (kind: TransportKind, reason: ThroughlineError, offered?: Close) => {
     plan?.failed_(kind, offered);
     if (bounds()[0] || dials.size) return plan?.race_(0);
     // It may be a box on the way that only dislikes this transport: the round goes on afterwards.
-    if (retryAfter) return pauseAfterFailure(reason, retryAfter);
+    if (reason.retryAfter) return pauseAfterFailure(reason);
     if (plan?.next_()) return adrift(reason);
     const never = plan ? plan.restart_() : offered;
     if (never) giveUp(never);
@@ -245,19 +249,18 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   /** Goes on after the server closed a transport in band, but not the session. */
   const closed = (kind: TransportKind, close: Close) => {
     const reason = errorOf(close);
-    const atLeast = close[3].retry_after_ms ?? 0;
     switch (close[1]) {
       case "not_acceptable":
-        return failed(kind, reason, undefined, close);
+        return failed(kind, reason, close);
       case "draining":
       case "overloaded":
         plan?.restart_();
-        return pauseAfterFailure(reason, atLeast);
+        return pauseAfterFailure(reason);
       case "auth_expired":
         if (fresh !== "usual" || !options.token) return giveUp(close);
         fresh = "wanted";
     }
-    pause(reason, pauses.loss_(atLeast));
+    pause(reason, pauses.loss_(reason.retryAfter));
   };
 
   const dial = async (kind: TransportKind, wished = false) => {
@@ -271,7 +274,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     };
     const isFresh = fresh !== "usual";
     if (isFresh) fresh = "tried";
-    const fail = (reason: ThroughlineError, retryAfter?: number) => {
+    const fail = (reason: ThroughlineError) => {
       if (!isMine()) return;
       isOver();
       attempt.carrier_?.end_();
@@ -281,7 +284,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         stopDialling();
         plan?.restart_();
         pauseAfterFailure(reason);
-      } else failed(kind, reason, retryAfter);
+      } else failed(kind, reason);
       wake();
     };
     const limit = (code: string) => {
@@ -330,10 +333,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         if (alone && ++refusals >= REFUSALS) giveUp(makeClose("too_large"));
       },
       rules_: (use) => tell((session, mine) => use(session.http_!, mine)),
-      ended_(error, retryAfter) {
-        if (!mine) return fail(error, retryAfter);
+      ended_(error) {
+        if (!mine) return fail(error);
         mine.failure_ = error;
-        mine.retryAfter_ = retryAfter;
         tell((session, mine) => session.detach_(mine, error.code === "malformed" ? "malformed" : "ended"));
       },
     };
@@ -367,7 +369,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     if (wasCut && resumed) emit("resumed", kind_);
     better?.(kind_);
   };
-  const detached = ({ carrier_, kind_, openedAt_, failure_, retryAfter_, proved_, probed_ }: Bound, why: string, close?: Close) => {
+  const detached = ({ carrier_, kind_, openedAt_, failure_, proved_, probed_ }: Bound, why: string, close?: Close) => {
     // Open is not usable: what was never proved is one more failure.
     const worked = openedAt_ && (proved_ || probed_);
     carrier_.end_();
@@ -395,7 +397,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     }
     if (close) closed(kind_, close);
     else if (worked) pause(reason, pauses.loss_());
-    else failed(kind_, reason, retryAfter_);
+    else failed(kind_, reason);
   };
 
   const asked = (kind: TransportKind | undefined, elsewhere?: boolean) => {
@@ -456,7 +458,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     emit("lost", lost);
   };
   /** Replaces a session that the server has forgotten, or ended for a reason that need not come again. */
-  const renew = ([, code, , { retry_after_ms }]: Close, reason: ThroughlineError, undelivered: readonly Held[]) => {
+  const renew = ([, code]: Close, reason: ThroughlineError, undelivered: readonly Held[]) => {
     const wasKnown = session.isKnown_();
     // What was never put on a transport goes to the new session, with whoever waits for it.
     const unsent = undelivered.filter(([, seq, re]) => !seq && !re);
@@ -467,10 +469,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     for (const held of unsent) accept(held[0], 0, held[3], held[4], settle(held));
     become({ status: "reconnecting", reason });
     if (wasKnown || unknown[0]) report(reason, unknown);
-    const atLeast = retry_after_ms ?? 0;
-    if (code === "going_away") pauseAfterFailure(reason, atLeast);
+    if (code === "going_away") pauseAfterFailure(reason);
     // Otherwise the server answers, and knows of no reason to wait.
-    else if (code !== "unknown_session" || !wasKnown) pause(reason, pauses.loss_(atLeast));
+    else if (code !== "unknown_session" || !wasKnown) pause(reason, pauses.loss_(reason.retryAfter));
     wake();
   };
 
@@ -558,7 +559,13 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     if (over) return;
     const now = clock();
     session.tick_(now);
-    if (session.due_() <= now) session.timeout_();
+    const missed = session.due_();
+    // Once: whose timers are always late still finds out what is dead.
+    if (missed > reprieved && now - missed >= LATE) {
+      reprieved = now + REPRIEVE;
+      look();
+    }
+    if (missed <= now && reprieved <= now) session.timeout_();
     drain();
     if (journal_) {
       const [sent, received] = journal_.save_(session.state_(), session.queue_(), !!session.carrier_());
@@ -572,14 +579,13 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       if (!nextKind()) plan?.restart_();
       void dial(nextKind()!);
     }
-    const due = session.due_();
+    const due = Math.max(session.due_(), reprieved);
     if (due !== dueAt || due === Infinity) {
       clearTimeout(dueTimer);
       dueAt = due;
       if (due < Infinity) {
         dueTimer = setTimeout(() => {
           dueAt = Infinity;
-          if (clock() > due + LATE) look();
           wake();
         }, Math.max(due - now, 0));
       }

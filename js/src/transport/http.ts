@@ -14,16 +14,12 @@ import type { Transport } from "./transport.js";
 /** How long the last word of a carrier may take. */
 const LINGER = 2_000;
 
-/** How long a server, or a box in its name, asks to wait. */
-interface NotOurs extends ThroughlineError {
-  retryAfter_?: number;
-}
-
-const notOurs = ({ status, headers }: Response): NotOurs => {
-  const error: NotOurs = new ThroughlineError("not_ours", `HTTP ${status} ${headers.get("content-type")}`, { status });
-  error.retryAfter_ = Number(headers.get("retry-after")) * 1000;
-  return error;
-};
+/** A box, or a server in front of ours, has answered. */
+const notOurs = ({ status, headers }: Response) =>
+  new ThroughlineError("not_ours", `HTTP ${status} ${headers.get("content-type")}`, {
+    status,
+    retryAfter: Number(headers.get("retry-after")) * 1000 || 0,
+  });
 
 const overHttp = (kind_: TransportKind): Transport => ({
   kind_,
@@ -47,8 +43,7 @@ const overHttp = (kind_: TransportKind): Transport => ({
     const fail = (cause?: unknown) => {
       if (over) return;
       abort();
-      if (cause instanceof ThroughlineError) hooks.ended_(cause, (cause as NotOurs).retryAfter_);
-      else hooks.ended_(brokenBy(cause));
+      hooks.ended_(brokenBy(cause));
     };
 
     const read = async (response: Response, push: boolean): Promise<boolean> => {

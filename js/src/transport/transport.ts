@@ -23,7 +23,7 @@ export interface Hooks {
   rules_(use: (rules: ReturnType<HttpRules>, bound: Binding) => void): void;
   /** A box on the way refused a body of so many bytes, or a message alone in it. */
   refused_(size: number, alone: boolean): void;
-  ended_(error: ThroughlineError, retryAfter?: number): void;
+  ended_(error: ThroughlineError): void;
 }
 
 export interface Carrier {
