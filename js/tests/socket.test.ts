@@ -462,6 +462,52 @@ test("a box that asks to wait is waited for", async () => {
   assert.ok("retryAt" in socket.state && socket.state.retryAt! >= Date.now() + 20_000);
 });
 
+test("where there are too many requests the next hello waits a second, if nobody says how long", async () => {
+  host.portal = { status: 429, type: "text/plain", body: "slowly" };
+  const { socket } = await open({ transports: ["sse", "long-polling"] });
+  assert.ok("retryAt" in socket.state && socket.state.retryAt! >= Date.now() + 1000);
+  assert.equal(host.requests, 1);
+});
+
+for (const [status, times, retryAfter, passes] of [
+  [429, 4, 1, true],
+  [429, 5, 0, false],
+  [503, 2, "soon", true],
+  [503, 3, 0, false],
+  [503, 1, 2, false],
+  [502, 1, 0, false],
+] as const) {
+  test(`a poll that is answered ${times} times by ${status}, and asked to wait for ${retryAfter} s, ${passes ? "passes" : "has failed"}`, async () => {
+    const { socket, heard } = await open({ transports: ["long-polling"] });
+    // Until its polls are held for long.
+    await pass(60_000);
+    host.portal = { status, times, retryAfter, type: "text/html", body: "<html>", only: /^\["poll"/ };
+    host.say("through");
+    await pass(passes ? 7000 : 30_000);
+    assert.deepEqual([host.hellos.length, socket.state.status, heard], [passes ? 1 : 2, "connected", ["through"]]);
+  });
+}
+
+test("a push that a box turns down for now is sent again", async () => {
+  const { socket } = await open({ transports: ["long-polling"] });
+  host.portal = { status: 503, times: 1, type: "text/html", body: "<html>", only: /^\["push"/ };
+  socket.send("x");
+  await pass(250);
+  assert.deepEqual(host.heard, []);
+  await pass(100);
+  assert.deepEqual([host.heard, host.hellos.length], [["x"], 1]);
+});
+
+test("a poll that is answered by a welcome was answered by a cache, and has failed", async () => {
+  const { states } = await open({ transports: ["long-polling"] });
+  const { epoch } = host.session();
+  const welcome = JSON.stringify(["welcome", { session: host.session().id, epoch, attachment: 1, received: 0 }]);
+  host.portal = { status: 200, times: 1, type: "application/x-ndjson", body: welcome, only: /^\["poll"/ };
+  await pass(5000);
+  assert.ok(states.some((state) => state.status === "reconnecting" && state.reason.code === "not_ours"));
+  assert.deepEqual([host.hellos.length, states.at(-1)!.status], [2, "connected"]);
+});
+
 test("a path that was welcomed and never proved is one more failed attempt", async () => {
   host.judge = () => {
     // Behind the welcome comes somebody else.

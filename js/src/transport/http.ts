@@ -14,12 +14,10 @@ import type { Transport } from "./transport.js";
 /** How long the last word of a carrier may take. */
 const LINGER = 2_000;
 
-/** A box, or a server in front of ours, has answered. */
-const notOurs = ({ status, headers }: Response) =>
-  new ThroughlineError("not_ours", `HTTP ${status} ${headers.get("content-type")}`, {
-    status,
-    retryAfter: Number(headers.get("retry-after")) * 1000 || 0,
-  });
+/** After such pauses a `poll` or push is sent again that is one too many for a box on the way, or for which it has no room. */
+const PAUSES: Partial<Record<number, readonly number[]>> = { 429: [300, 700, 1500, 3000], 503: [300, 700] };
+/** The longest pause that is made because a box asks for it; and how long to wait where there are too many `hello`s. */
+const PAUSE = 1_000;
 
 const overHttp = (kind_: TransportKind): Transport => ({
   kind_,
@@ -35,6 +33,7 @@ const overHttp = (kind_: TransportKind): Transport => ({
     let fresh = true;
     let ready = true;
     let over = false;
+    let welcomed = false;
 
     const abort = () => {
       over = true;
@@ -46,20 +45,28 @@ const overHttp = (kind_: TransportKind): Transport => ({
       hooks.ended_(brokenBy(cause));
     };
 
+    /** A box, or a server in front of ours, has answered. */
+    const notOurs = ({ status, headers }: Response) =>
+      new ThroughlineError("not_ours", `HTTP ${status} ${headers.get("content-type")}`, {
+        status,
+        retryAfter: Number(headers.get("retry-after")) * 1000 || (!welcomed && status === 429 ? PAUSE : 0),
+      });
     const read = async (response: Response, push: boolean): Promise<boolean> => {
       const { ok, headers, body } = response;
       const media = headers.get("content-type")?.toLowerCase();
       // What else answers has no frames of ours; under an error status it is a `close`.
       if (!media || ![media_, stream_].some((ours) => media.startsWith(ours))) throw notOurs(response);
       const feed = (codec_.reader_ ?? jsonReader)((frame) => {
-        if (!ok && frame[0] !== "close") throw notOurs(response);
-        ready ||= frame[0] === "welcome";
+        const greets = frame[0] === "welcome";
+        // One more welcome is a cache's.
+        if (greets ? welcomed : !ok && frame[0] !== "close") throw notOurs(response);
+        if (greets) ready = welcomed = true;
         if (!over) hooks.frame_(frame, push);
       });
       const reader = body!.getReader();
       for (let piece; !(piece = await reader.read()).done; ) feed(piece.value);
       feed();
-      return ok;
+      return push || ok;
     };
     /** Sends a request; what its answer brings is taken while it is open. A push may take so long, and always has an end. */
     const ask = (body: Packed, accept: string, done: (ok: boolean, cause?: unknown) => void, within?: number) => {
@@ -67,29 +74,38 @@ const overHttp = (kind_: TransportKind): Transport => ({
       const { signal } = control;
       open.add(control);
       const timer = within && setTimeout(() => control.abort(), within);
-      fetch(url_, {
-        method: "POST",
-        body: body as BodyInit,
-        // `text/plain` lets a page of another origin send without a preflight.
-        headers: { "content-type": codec_.sends_, accept },
-        cache: "no-store",
-        credentials: credentials_,
-        redirect: "manual",
-        signal,
-      })
-        .then((response) => read(response, !!within))
-        .then(
-          (ok) => done(within ? true : ok),
-          (cause: unknown) => {
-            if (within) done(false, cause);
-            // What was given up on purpose has nothing to say.
-            else if (!signal.aborted) fail(cause);
-          },
-        )
-        .finally(() => {
-          clearTimeout(timer);
-          open.delete(control);
-        });
+      const insist = async (turn: number): Promise<void> => {
+        let ok;
+        try {
+          const request = fetch(url_, {
+            method: "POST",
+            body: body as BodyInit,
+            // `text/plain` lets a page of another origin send without a preflight.
+            headers: { "content-type": codec_.sends_, accept },
+            cache: "no-store",
+            credentials: credentials_,
+            redirect: "manual",
+            signal,
+          });
+          ok = await read(await request, !!within);
+        } catch (cause) {
+          const { status = 0, retryAfter = 0 } = cause as ThroughlineError;
+          const pause = welcomed && retryAfter <= PAUSE && PAUSES[status]?.[turn];
+          if (pause) {
+            await new Promise((resolve) => setTimeout(resolve, Math.max(pause, retryAfter)));
+            return insist(turn + 1);
+          }
+          if (within) done(false, cause);
+          // What was given up on purpose has nothing to say.
+          else if (!signal.aborted) fail(cause);
+          return;
+        }
+        done(ok);
+      };
+      void insist(0).finally(() => {
+        clearTimeout(timer);
+        open.delete(control);
+      });
       return control;
     };
 

@@ -21,7 +21,10 @@ export interface Page {
   status: number;
   type: string;
   body: string;
-  retryAfter?: number;
+  retryAfter?: number | string;
+  /** Which requests it answers, and how many: all, if nothing else is said. */
+  only?: RegExp;
+  times?: number;
 }
 
 export class Host {
@@ -107,8 +110,9 @@ export class Host {
 
   async fetch(_url: string, init: RequestInit): Promise<Response> {
     this.requests++;
-    if (this.portal) {
-      const { status, type, body, retryAfter } = this.portal;
+    if (this.portal?.only?.test(init.body as string) ?? this.portal) {
+      const { status, type, body, retryAfter, times = Infinity } = this.portal!;
+      this.portal = times > 1 ? { ...this.portal!, times: times - 1 } : undefined;
       return new Response(body, { status, headers: { "content-type": type, ...(retryAfter && { "retry-after": String(retryAfter) }) } });
     }
     if ((init.body as string).length > this.largest) return new Response("<html>", { status: 413, headers: { "content-type": "text/html" } });
