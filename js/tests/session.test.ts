@@ -173,6 +173,19 @@ test("a stream whose pong does not come down is not proved, and given up", () =>
   assert.deepEqual(saw(), [["attached", 1], ["detached", 1, "unproved"]]);
 });
 
+test("the question of a stream that is lost with its push is said again", () => {
+  const { dial, hear, said, session } = begin();
+  const bound = dial("sse");
+  said(bound);
+  hear(bound, welcome(bound));
+  assert.deepEqual(said(bound), ["ping"]);
+  session.http_!.pushEnded_(bound, false);
+  assert.deepEqual(said(bound), ["ping"]);
+  hear(bound, ["pong", 1]);
+  session.http_!.pushEnded_(bound, false);
+  assert.deepEqual(said(bound), [], "it was answered");
+});
+
 test("a path that is asked whether it lives says so, or is given up", () => {
   const { bound, hear, saw, pass, session } = met();
   session.probe_();
@@ -299,6 +312,60 @@ test("a poll that hangs after its hold is asked again without one, and the path 
   assert.deepEqual(saw(), [["attached", 1], ["detached", 1, "silent"]]);
 });
 
+test("a path on trial is asked behind messages, after silences that double, until its minute is over", () => {
+  const { bound, hear, said, pass } = met({ trial_: 60_000, lightAckDelay_: 1_000_000 });
+  const pings = () => said(bound).filter((tag) => tag === "ping").length;
+  const answer = () => hear(bound, ["pong", bound.ping_]);
+  pass(5000);
+  assert.equal(pings(), 0, "its proof came alone");
+  let seq = 0;
+  for (const silence of [1000, 2000, 4000, 8000, 16_000]) {
+    hear(bound, message(++seq));
+    pass(silence - 1);
+    assert.equal(pings(), 0);
+    pass(1);
+    assert.equal(pings(), 1);
+    answer();
+    pass(1);
+  }
+  hear(bound, message(++seq));
+  pass(22_000);
+  assert.equal(pings(), 0);
+  const late = met({ trial_: 60_000, lightAckDelay_: 1_000_000 });
+  late.pass(59_001);
+  late.hear(late.bound, message(1));
+  late.pass(5000);
+  assert.deepEqual(late.said(late.bound), []);
+});
+
+test("where there is no other transport to try, none is on trial", () => {
+  const { bound, hear, said, pass } = met({ lightAckDelay_: 1_000_000 });
+  hear(bound, message(1));
+  pass(20_000);
+  assert.deepEqual(said(bound), []);
+});
+
+for (const [answered, why] of [[true, "unproved"], [false, "silent"]] as const) {
+  test(`a stream on trial that does not bring the answer is ${why} if the push with the question was ${answered ? "" : "not "}answered`, () => {
+    const { session, dial, hear, said, saw, send, pass } = begin({ trial_: 60_000 });
+    const bound = dial("sse");
+    said(bound);
+    hear(bound, welcome(bound));
+    said(bound);
+    hear(bound, ["pong", 1]);
+    session.http_!.pushEnded_(bound, true);
+    send(1);
+    assert.deepEqual(said(bound), ["msg"], "what goes up makes it eventful");
+    session.frame_(bound, true, ["ack", 1]);
+    session.http_!.pushEnded_(bound, true);
+    pass(1000);
+    assert.deepEqual(said(bound), ["ping"]);
+    session.http_!.pushEnded_(bound, answered);
+    pass(1000);
+    assert.deepEqual(saw(), [["attached", 1], ["detached", 1, why]]);
+  });
+}
+
 test("what a round trip took decides how long the next may take", () => {
   for (const [trip, patience] of [[10, 1000], [500, 2000], [5000, 3000]] as const) {
     const { dial, said, hear, pass, saw } = begin();
@@ -366,11 +433,11 @@ test("where silence is cut off, a path is asked in half the time, for ten minute
 
 test("after two carriers that died before anything got through, little is put on one without a receipt, until nothing waits", () => {
   const { bound, dial, hear, said, send, session } = met();
-  for (let number = 1; number <= 40; number++) send(number);
-  assert.equal(said(bound).length, 40);
+  for (let number = 1; number <= 100; number++) send(number);
+  assert.equal(said(bound).length, 100);
   session.detach_(bound);
   const second = dial();
-  assert.equal(said(second).length, 41);
+  assert.equal(said(second).length, 101);
   hear(second, welcome(second));
   session.detach_(second);
   const third = dial();
@@ -380,10 +447,19 @@ test("after two carriers that died before anything got through, little is put on
   hear(third, ["ack", 15]);
   assert.deepEqual(said(third), [...Array<string>(15).fill("msg")], "not all came through: as little as before");
   hear(third, ["ack", 31]);
-  assert.deepEqual(said(third), [...Array<string>(9).fill("msg"), "ping"], "all of it came through: twice as much may go");
-  hear(third, ["ack", 40]);
-  for (let number = 41; number <= 80; number++) send(number);
-  assert.equal(said(third).length, 40);
+  assert.deepEqual(said(third), [...Array<string>(32).fill("msg"), "ping"], "all of it came through: twice as much may go");
+  session.detach_(third);
+  const fourth = dial();
+  said(fourth);
+  hear(fourth, welcome(fourth, { received: 31 }));
+  assert.deepEqual(said(fourth), [...Array<string>(16).fill("msg"), "ping"], "each carrier begins anew");
+  hear(fourth, ["ack", 47]);
+  said(fourth);
+  hear(fourth, ["ack", 79]);
+  said(fourth);
+  hear(fourth, ["ack", 100]);
+  for (let number = 101; number <= 180; number++) send(number);
+  assert.equal(said(fourth).length, 80);
 });
 
 test("what a carrier got through is progress", () => {

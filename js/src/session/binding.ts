@@ -36,6 +36,12 @@ export interface Binding {
   /** Whether the path was proved to carry both ways; and whether it is to be proved once more. */
   proved_?: boolean;
   probed_?: boolean;
+  /** Until when a path that was proved is on trial; after how much silence it is asked next; whether messages have passed
+   * since it was asked; whether it was asked on trial. */
+  trialUntil_?: number;
+  silence_: number;
+  eventful_?: boolean;
+  tried_?: boolean | undefined;
   /** Whether a poll is open, since when, whether it has brought anything, and when the next may go. */
   pollOpen_?: boolean;
   polled_: number;

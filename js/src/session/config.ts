@@ -31,6 +31,8 @@ export interface Config {
   readonly proveWithin_: number;
   /** After messages went out behind a `hello` that nobody answered. */
   readonly unansweredWithin_: number;
+  /** How long a path is on trial after its proof; 0 where there is no other transport to try. */
+  readonly trial_: number;
   /** The first pause before a push that made no progress is repeated. */
   readonly pushRetry_: number;
 }
@@ -49,5 +51,6 @@ export const defaults: Config = {
   welcomeWithin_: 10_000,
   proveWithin_: 3_000,
   unansweredWithin_: 60_000,
+  trial_: 0,
   pushRetry_: 250,
 };

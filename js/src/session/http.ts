@@ -41,8 +41,11 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, answe
       const acked = outbox_.acked_();
       if (!has_(bound)) return;
       if (refused) bound.fruitless_ = 0;
-      if (answered) bound.unanswered_ = 0;
-      else {
+      if (answered) {
+        bound.unanswered_ = 0;
+        // The server has the question: what does not bring the answer holds it back.
+        if (bound.tried_ && !bound.pingDue_) bound.probed_ = false;
+      } else {
         // What else the push may have brought is said again; for `attach` the time is out.
         bound.closingSaid_ = bound.closeSaid_ = false;
         bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;

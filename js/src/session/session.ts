@@ -75,6 +75,8 @@ const ENDED = 2;
 const CAREFUL = 2;
 /** How long it counts that silence was cut off. */
 const VERDICT = 600_000;
+/** After so much silence a path on trial is asked; it doubles, and the minute has room for five. */
+const SILENCE = 1_000;
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
 export const createSession = (config: Config, id: string, key: string, now: number, rules?: HttpRules, saved: Partial<Saved> = {}) => {
@@ -181,6 +183,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     if (!bound?.proved_ || phase === ENDED) return;
     bound.proved_ = false;
     bound.probed_ = true;
+    bound.tried_ = bound.eventful_ && now <= bound.trialUntil_!;
+    if (bound.tried_) bound.silence_ *= 2;
+    bound.eventful_ = false;
     bound.until_ = now + answerTime();
     // A newer poll takes the place of the one that may hang.
     bound.pollOpen_ = false;
@@ -192,11 +197,16 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     }
   };
   /** A WebSocket on which messages wait for their receipt is asked when nothing comes: not before it may be due. What may be
-   * cut for its silence is asked before. */
-  const doubtAt = ({ kind_ }: Binding) =>
+   * cut for its silence is asked before, and so is what may hold back the end of a burst. */
+  const doubtAt = ({ kind_, eventful_, silence_, trialUntil_ }: Binding) =>
     kind_ === "long-polling"
       ? Infinity
-      : now + Math.min(calm(), kind_ === "websocket" && outbox.isAdvanced_() ? config.lightAckDelay_ + answerTime() : Infinity);
+      : now +
+        Math.min(
+          calm(),
+          kind_ === "websocket" && outbox.isAdvanced_() ? config.lightAckDelay_ + answerTime() : Infinity,
+          eventful_ && now + silence_ <= trialUntil_! ? silence_ : Infinity,
+        );
   const calm = () => (now < quietUntil ? quiet : Infinity);
 
   /** Gives up waiting for an answer, if that was long enough. */
@@ -210,6 +220,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
 
   const handleMessage = (bound: Binding, push: boolean, frame: MessageFrame) => {
     const [tag, seq, re, body, size] = frame;
+    bound.eventful_ = true;
     if (phase) {
       // The closer takes no more: its close says what it received.
       refused ||= seq > inbox.received_();
@@ -286,8 +297,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     trip = now - bound.asked_;
     bound.heard_ = now;
     // The path is to be proved, and attached if that is still to be said.
-    bound.proved_ = bound.kind_ === "websocket";
-    bound.until_ = bound.proved_ ? Infinity : now + answerTime();
+    bound.until_ = now + answerTime();
+    if (bound.kind_ === "websocket") prove(bound);
     if (bound.kind_ === "sse") {
       bound.ping_ = bound.attachment_;
       bound.pingDue_ = true;
@@ -301,11 +312,11 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     }
   };
 
-  const handlePong = (bound: Binding, number: number | undefined) => {
-    if (bound.proved_ || number !== bound.ping_) return;
+  const prove = (bound: Binding) => {
     bound.proved_ = true;
+    bound.trialUntil_ ??= now + config.trial_;
     if (bound.stage_ === INTRODUCED) sayAttach(bound);
-    if (bound.stage_ === ATTACHED) bound.until_ = Infinity;
+    if (bound.stage_ !== ATTACHING) bound.until_ = Infinity;
   };
 
   /** What was told may have been lost, and what was said. */
@@ -356,7 +367,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         if (carrier() === bound) inbox.ask_();
         break;
       case "pong":
-        if (!push) handlePong(bound, value);
+        if (!push && !bound.proved_ && value === bound.ping_) prove(bound);
         break;
       case "welcome":
         handleWelcome(bound, value);
@@ -449,6 +460,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       if (stage_ && inbox.isUntold_()) return ack();
       if (!epoch) waitingSince = Math.min(waitingSince, now);
       const [held, fresh] = outbox.next_();
+      bound.eventful_ ||= bound.kind_ === "sse";
       bound.probeAt_ = Math.min(bound.probeAt_, doubtAt(bound));
       if (fresh && held[0] === "req") requests.set(held[1], held);
       return held;
@@ -582,6 +594,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         probeAt_: Infinity,
         retryAt_: Infinity,
         ping_: 0,
+        silence_: SILENCE,
         pushAcked_: 0,
         fruitless_: 0,
         unanswered_: 0,

@@ -23,6 +23,8 @@ const CONNECT_TIMEOUT = 5_000;
 const HEAD_START = 250;
 /** A transport that ends within this time of its opening was short-lived. */
 const SHORT_LIFE = 5_000;
+/** How long a path is on trial, where there is another. */
+const TRIAL = 60_000;
 /** More in one batch gains nothing. */
 const BATCH = 64 << 10;
 /** How often in a row a message that goes alone may be refused for its size. */
@@ -65,11 +67,11 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const transports = given.filter((one): one is Transport => !!(one as Transport).open_);
   const { rules_, plan_, page_, renewal_, roaming_, journal_, memory_ } = Object.assign({}, ...given) as Transport & Parts;
   if (!transports[0]) throw new TypeError("no transports");
-  const config = { ...defaults, cautious_: true, ...(options.outbox && { outbox_: options.outbox }) };
   const pauses = createPauses(options.backoff ?? { base: 500, cap: 30_000 });
   const base = new URL(url, globalThis.location?.href).href.replace(/^ws/, "http");
 
   const kinds = transports.map(({ kind_ }) => kind_);
+  const config = { ...defaults, cautious_: true, trial_: kinds[1] ? TRIAL : 0, ...(options.outbox && { outbox_: options.outbox }) };
   // Where there is no choice there is nothing to remember.
   const memory = kinds[1] && memory_?.(new URL(base).origin);
   const plan = plan_?.(kinds, kinds.find((kind) => memory && memory.kind_ === kind), {

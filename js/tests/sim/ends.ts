@@ -123,6 +123,7 @@ export const clientConfig = (net: Network): Config => {
     hold_: rng.chance(100) ? 0 : rng.range(500, 10_000),
     unansweredWithin_: 15_000,
     pushRetry_: rng.range(10, 500),
+    trial_: rng.chance(500) ? 60_000 : 0,
     ...(hasty && {
       welcomeWithin_: rng.range(300, 10_000),
       proveWithin_: rng.range(300, 3000),
@@ -541,6 +542,7 @@ export class Client {
   }
 
   turn(sends: number): void {
+    this.session.tick_(this.net.clock());
     this.app.turn(this.handle, sends);
     this.pump();
   }

@@ -29,6 +29,10 @@ interface Seen {
   pongOwed: number | undefined;
   closingSaid: boolean;
   closeSaid: boolean;
+  /** Since when messages have passed and it was not asked, how often it was asked on trial, and since when it is. */
+  eventful: number;
+  questions: number;
+  trialSince: number;
   /** What is on its way in a push. */
   flight: readonly Frame[];
   unanswered: number;
@@ -107,6 +111,9 @@ export class Referee {
       pongOwed: undefined,
       closingSaid: false,
       closeSaid: false,
+      eventful: Infinity,
+      questions: 0,
+      trialSince: Infinity,
       flight: [],
       unanswered: 0,
       pushAcked: 0,
@@ -173,6 +180,11 @@ export class Referee {
         this.receipt(one, value, frame[2]);
         break;
       case "ping":
+        // A number that it has not said is a question; without one it asks for a receipt.
+        if (value !== undefined && value !== one.ping) {
+          if (one.eventful < Infinity) one.questions++;
+          one.eventful = Infinity;
+        }
         one.ping = value;
         break;
       case "pong":
@@ -188,6 +200,7 @@ export class Referee {
   }
   private message(one: Seen, seq: number, size: number): void {
     const now = this.now();
+    if (one.kind === "sse") one.eventful = Math.min(one.eventful, now);
     this.breach(!this.live.some(([, other]) => other.stage === "attaching"), "C3: messages before attach is answered");
     this.breach(this.carrier() === one, "C1: messages on what does not carry");
     this.breach(!this.peerCloses, "X4: messages behind closing");
@@ -259,6 +272,7 @@ export class Referee {
     if (!push) one.fruitful ||= tag !== "ack" || value > this.acked || (frame[2] ?? value) > this.peerTook;
     if (isMessage(frame)) {
       const seq = frame[1];
+      one.eventful = Math.min(one.eventful, now);
       if (this.closingSince < Infinity) this.refused ||= seq > this.received;
       else if (seq <= this.received) this.repeated = true;
       return;
@@ -269,6 +283,7 @@ export class Referee {
         one.stage = one.candidate ? "welcomed" : "attached";
         one.proved = one.kind === "websocket";
         one.unproved = now;
+        if (one.proved) one.trialSince = now;
         this.epoch = value.epoch;
         this.heartbeat = value.heartbeat_ms;
         this.window = value.window;
@@ -287,7 +302,9 @@ export class Referee {
         }
         break;
       case "pong":
-        if (!push && value === one.ping) one.proved = true;
+        if (push || value !== one.ping) break;
+        one.proved = true;
+        one.trialSince = Math.min(one.trialSince, now);
         break;
       case "ping":
         one.pongOwed = value ?? 0;
@@ -334,6 +351,11 @@ export class Referee {
       this.breach(one.unanswered < 2, "Q5: pushes without answers");
       if (stage === "attached" && !one.proved && kind !== "long-polling") {
         this.breach(now - one.unproved <= config.proveWithin_ + 1000 + SKEW, "P2: a path that is not proved is kept");
+      }
+      const silence = 1000 * 2 ** one.questions;
+      const asks = Math.max(one.heard, one.eventful) + silence;
+      if (one === carrier && one.proved && kind !== "long-polling" && one.questions < 5) {
+        this.breach(now <= asks + SKEW || asks > one.trialSince + config.trial_ - SKEW, "P6: a path on trial is not asked");
       }
       if (kind === "long-polling" || stage === "greeting" || (kind === "sse" && one.flight.length)) continue;
       this.breach(one.pongOwed === undefined, "L1: a ping is not answered");
