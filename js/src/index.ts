@@ -52,7 +52,7 @@ export const page = pageLife as unknown as Part;
 export const renewal = tokenRenewal as unknown as Part;
 /** Remembers for ten minutes what worked for an origin. */
 export const memory = remembered as unknown as Part;
-/** Tries better transports while another carries. */
+/** Tries better transports while another carries, and replaces what is known to die at an age. */
 export const roaming = betterTransports as unknown as Part;
 
 const open = <In, Out>(url: string, given: readonly unknown[], options: Options & { encoding?: Encoding }): Socket<In, Out> =>

@@ -84,6 +84,60 @@ test("a full outbox refuses what is new, drops nothing, and has room again when 
   assert.throws(() => socket.send(undefined), TypeError);
 });
 
+test("what dies twice at one age is replaced before, for ten minutes", async () => {
+  const { socket, told, heard } = await open();
+  const live = async (age: number) => {
+    for (let time = 0; time < age; time += 500) {
+      host.say(time);
+      await pass(500);
+    }
+  };
+  for (const age of [9500, 10_000]) {
+    await live(age);
+    host.cut();
+    await pass(200);
+  }
+  assert.deepEqual([host.hellos.length, told.length], [3, 2]);
+  await live(7500);
+  assert.equal(host.hellos.length, 3);
+  await live(1000);
+  assert.deepEqual([host.hellos.length, host.hellos.at(-1)!.candidate, told.length], [4, true, 2], "moved, and never cut");
+  assert.deepEqual(socket.state, { status: "connected", transport: "websocket" });
+  const count = heard.length;
+  host.say("on");
+  await pass(100);
+  assert.equal(heard.length, count + 1);
+  const before = host.hellos.length;
+  await pass(600_000);
+  const replaced = host.hellos.length;
+  assert.ok(replaced > before + 50);
+  await pass(60_000);
+  assert.ok(host.hellos.length <= replaced + 1, "that was long ago");
+});
+
+for (const [lives, rule] of [
+  [[10_000, 14_000], "not of one age"],
+  [[3000, 3000], "too short to be of age"],
+] as const) {
+  test(`what dies after ${lives.join(" and ")} ms is not replaced: ${rule}`, async () => {
+    const { told } = await open();
+    for (const life of lives) {
+      for (let time = 0; time < life; time += 500) {
+        host.say(time);
+        await pass(500);
+      }
+      host.cut();
+      await pass(1000);
+    }
+    const { length } = host.hellos;
+    for (let time = 0; time < 20_000; time += 500) {
+      host.say(time);
+      await pass(500);
+    }
+    assert.deepEqual([host.hellos.length, told.length], [length, 2]);
+  });
+}
+
 test("a connection that is cut is resumed at once, and nothing is missed", async () => {
   const { socket, heard, told, states } = await open();
   host.say("a");

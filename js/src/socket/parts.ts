@@ -20,6 +20,13 @@ export interface PageInner {
   drop_(): void;
 }
 
+export interface Roaming {
+  /** What carries now, if anything does; `atOnce` where the network may be another. */
+  carried_(kind?: TransportKind, atOnce?: boolean): void;
+  /** A carrier has ended by itself, in the middle of traffic at that age; or otherwise (`NaN`). */
+  died_(kind: TransportKind, life: number): void;
+}
+
 export interface Parts {
   /** What worked for an origin another time, if that is known; and a way to note it. */
   readonly memory_?: (origin: string) => { readonly kind_: TransportKind | undefined; note_(kind: TransportKind): void };
@@ -28,6 +35,7 @@ export interface Parts {
   readonly page_?: (inner: PageInner) => () => void;
   /** Calls back before a token runs out that is good for so long; with 0 it does not. */
   readonly renewal_?: (renew: () => void) => (expires: number) => void;
-  /** Tries better transports beside the one that carries, until it is told of none; `seek` says whether there is one. */
-  readonly roaming_?: (seek: (kind: TransportKind) => unknown) => (kind?: TransportKind, atOnce?: boolean) => void;
+  /** Tries better transports beside the one that carries, until it is told of none; or another of its kind, before it ends by
+   * itself at an age at which others did. */
+  readonly roaming_?: (seek: (kind: TransportKind, same?: boolean) => void) => Roaming;
 }

@@ -369,9 +369,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     stopWaiting();
     become({ status: "connected", transport: kind_ });
     if (wasCut && resumed) emit("resumed", kind_);
-    better?.(kind_);
+    roaming?.carried_(kind_);
   };
-  const detached = ({ carrier_, kind_, openedAt_, failure_, proved_, probed_ }: Bound, why: string, close?: Close) => {
+  const detached = ({ carrier_, kind_, openedAt_, heard_, failure_, proved_, probed_ }: Bound, why: string, close?: Close) => {
     // Open is not usable: what was never proved is one more failure.
     const worked = openedAt_ && (proved_ || probed_);
     carrier_.end_();
@@ -383,12 +383,15 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       // It opened and does not carry both ways.
       if (/^u/.test(why)) plan?.demote_(kind_);
       // Otherwise somebody decided so.
-      else if (!close && why !== "superseded") plan?.endedAfter_(kind_, life);
+      else if (!close && why !== "superseded") {
+        plan?.endedAfter_(kind_, life);
+        if (why === "ended") roaming?.died_(kind_, life < SHORT_LIFE || now - heard_ > life / 10 ? NaN : life);
+      }
       plan?.restart_();
     }
     const reason = close ? errorOf(close) : (failure_ ?? new ThroughlineError("no_answer", `${kind_}: ${why}`));
     if (!session.carrier_() && !session.isMoving_() && state.status === "connected") {
-      better?.();
+      roaming?.carried_();
       adrift(reason);
     }
     if (away) return;
@@ -415,7 +418,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const stop = () => {
     stopDialling();
     clearTimeout(moveTimer);
-    better?.();
+    roaming?.carried_();
     renewToken?.(0);
   };
   const finish = () => {
@@ -486,10 +489,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     // Where it fails the server says `auth_expired` in time.
     void Promise.resolve(true).then(options.token).then(renewed, () => undefined);
   });
-  const better = roaming_?.((kind) => {
-    const next = plan?.better_(kind);
+  const roaming = roaming_?.((kind, same) => {
+    const next = same ? kind : plan?.better_(kind);
     if (next && !dials.size && !bounds()[1]) void dial(next);
-    return next;
   });
 
   const hear = (of: Session, [tag, seq, , body]: MessageFrame) => {
@@ -606,7 +608,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const look = () => {
     if (retryTimer) retry();
     else current().probe_();
-    if (state.status === "connected") better?.(state.transport, true);
+    if (state.status === "connected") roaming?.carried_(state.transport, true);
     wake();
   };
   const leave = () => {
