@@ -15,6 +15,7 @@ import type { Options, Socket } from "./socket/api.js";
 import { memory as remembered } from "./socket/memory.js";
 import { page as pageLife } from "./socket/life.js";
 import type { Parts } from "./socket/parts.js";
+import { patience as limitedPatience } from "./socket/patience.js";
 import { renewal as tokenRenewal } from "./socket/renewal.js";
 import { roaming as betterTransports } from "./socket/roaming.js";
 import { openSocket } from "./socket/socket.js";
@@ -36,7 +37,8 @@ export interface Transport {
 export interface Encoding {
   readonly [opaque]: "encoding";
 }
-/** What a socket can do without: {@link page}, {@link renewal}, {@link roaming} or {@link memory}. {@link connect} has them all. */
+/** What a socket can do without: {@link page}, {@link renewal}, {@link roaming} or {@link memory}, all of which {@link connect} has;
+ * and {@link patience}. */
 export interface Part {
   readonly [opaque]: "part";
 }
@@ -54,6 +56,13 @@ export const renewal = tokenRenewal as unknown as Part;
 export const memory = remembered as unknown as Part;
 /** Tries better transports while another carries, and replaces what is known to die at an age. */
 export const roaming = betterTransports as unknown as Part;
+
+/**
+ * Gives up, with `timed_out`, where nothing passes: so many milliseconds after the begin (9,000, say) if somebody answers and
+ * nothing ever came through, and after eight connections in a row, over half a minute, that brought nothing on. Without it a
+ * socket tries for ever: a page may be opened before its user has signed in to a network.
+ */
+export const patience = limitedPatience as unknown as (within: number) => Part;
 
 const open = <In, Out>(url: string, given: readonly unknown[], options: Options & { encoding?: Encoding }): Socket<In, Out> =>
   openSocket(url, given as readonly (Opener | Parts)[], (options.encoding as unknown as Codec | undefined) ?? jsonCodec, options);

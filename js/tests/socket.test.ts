@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";
-import { connect, type Options, type Socket, type State, ThroughlineError } from "../src/index.js";
+import { connect, type Options, type Part, patience, type Socket, type State, ThroughlineError } from "../src/index.js";
 import { close as makeClose } from "../src/session/close.js";
-import { begin, type Host, pass, settle } from "./socket/host.js";
+import { begin, type Host, isMessage, pass, settle } from "./socket/host.js";
 
 let host: Host;
 beforeEach(() => {
@@ -13,7 +13,7 @@ beforeEach(() => {
 
 type Any = Socket<unknown, unknown>;
 /** A socket, and all that it says. */
-const open = async (options: Options = {}) => {
+const open = async (options: Options & { parts?: readonly Part[] } = {}) => {
   const socket = connect("http://test/live", { transports: ["websocket"], ...options });
   const states: State[] = [];
   const heard: unknown[] = [];
@@ -178,6 +178,57 @@ test("after so many attempts as are allowed it gives up", async () => {
   assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "timed_out"]);
   assert.equal((await soon(request)).code, "timed_out");
 });
+
+const limited = { parts: [patience(9000)] };
+for (const [name, arrange, ends] of [
+  ["a WebSocket that carries nothing", () => (host.mode = "mute"), true],
+  ["somebody else who answers", () => (host.portal = { status: 200, type: "text/html", body: "<html>" }), true],
+  ["nobody who is reached", () => (host.mode = "refuse"), false],
+] as const) {
+  test(`before ${name} the patience of nine seconds ${ends ? "comes to its end" : "begins anew"}`, async () => {
+    arrange();
+    const { socket } = await open({ ...limited, transports: [host.portal ? "long-polling" : "websocket"] });
+    if (ends) await pass(8900);
+    assert.equal(socket.state.status, "connecting");
+    await pass(ends ? 100 : 60_000);
+    if (ends) assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "timed_out"]);
+    else assert.equal(socket.state.status, "connecting");
+  });
+}
+
+test("where something came through once, nine seconds mean nothing", async () => {
+  const { socket } = await open(limited);
+  host.say("once");
+  await settle();
+  host.mode = "mute";
+  host.cut();
+  await pass(60_000);
+  assert.equal(socket.state.status, "reconnecting");
+  host.mode = "accept";
+  await pass(60_000);
+  assert.equal(socket.state.status, "connected");
+});
+
+for (const [options, end] of [[limited, "closed"], [{}, "connected"]] as const) {
+  test(`eight connections in a row that bring nothing on leave it ${end} ${end === "closed" ? "with" : "without"} patience`, async () => {
+    const { socket, told } = await open(options);
+    host.say("once");
+    await pass(100);
+    const { frame } = host.session();
+    host.session().frame = (now, attachment, push, got) => isMessage(got) || frame.call(host.session(), now, attachment, push, got);
+    socket.send("stuck");
+    for (let times = 0; times < 8; times++) {
+      await pass(6000);
+      host.cut();
+    }
+    await pass(6000);
+    assert.equal(socket.state.status, "connected");
+    host.cut();
+    await pass(1000);
+    assert.equal(socket.state.status, end);
+    if (end === "closed") assert.deepEqual([reasonOf(socket), told.at(-1)], ["timed_out", 'lost ["stuck"]']);
+  });
+}
 
 test("a WebSocket that never opens gives way to the next transport", async () => {
   host.mode = "hang";

@@ -1,8 +1,11 @@
 /** What a socket can do without, so that a bundler can leave it out. `connect` has it all. */
 
 import type { Codec, TransportKind } from "../frame/frame.js";
+import type { Binding } from "../session/binding.js";
+import type { Close } from "../session/close.js";
 import type { Journal } from "../session/saved.js";
 import type { Session } from "../session/session.js";
+import type { ThroughlineError } from "./error.js";
 
 /** What the page's part needs of a socket. */
 export interface PageInner {
@@ -20,6 +23,14 @@ export interface PageInner {
   drop_(): void;
 }
 
+/** What giving up needs of a socket. */
+export interface PatienceInner {
+  session_(): Session;
+  /** Why nothing carries the session, if nothing does. */
+  reason_(): ThroughlineError | undefined;
+  giveUp_(close: Close): void;
+}
+
 export interface Roaming {
   /** What carries now, if anything does; `atOnce` where the network may be another. */
   carried_(kind?: TransportKind, atOnce?: boolean): void;
@@ -35,6 +46,8 @@ export interface Parts {
   readonly page_?: (inner: PageInner) => () => void;
   /** Calls back before a token runs out that is good for so long; with 0 it does not. */
   readonly renewal_?: (renew: () => void) => (expires: number) => void;
+  /** Hears of each carrier that has ended, and whether it ever worked; and then of none. */
+  readonly patience_?: (inner: PatienceInner) => (ended?: Binding, worked?: unknown) => void;
   /** Tries better transports beside the one that carries, until it is told of none; or another of its kind, before it ends by
    * itself at an age at which others did. */
   readonly roaming_?: (seek: (kind: TransportKind, same?: boolean) => void) => Roaming;

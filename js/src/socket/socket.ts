@@ -65,7 +65,7 @@ const errorOf = ([, code, reason, { retry_after_ms }]: Close) =>
 /** Opens a socket over the given transports, best first, in the given encoding. */
 export const openSocket = <In, Out>(url: string, given: readonly (Transport | Parts)[], codec: Codec, options: Options = {}): Socket<In, Out> => {
   const transports = given.filter((one): one is Transport => !!(one as Transport).open_);
-  const { rules_, plan_, page_, renewal_, roaming_, journal_, memory_ } = Object.assign({}, ...given) as Transport & Parts;
+  const { rules_, plan_, page_, renewal_, roaming_, patience_, journal_, memory_ } = Object.assign({}, ...given) as Transport & Parts;
   if (!transports[0]) throw new TypeError("no transports");
   const pauses = createPauses(options.backoff ?? { base: 500, cap: 30_000 });
   const base = new URL(url, globalThis.location?.href).href.replace(/^ws/, "http");
@@ -371,7 +371,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     if (wasCut && resumed) emit("resumed", kind_);
     roaming?.carried_(kind_);
   };
-  const detached = ({ carrier_, kind_, openedAt_, heard_, failure_, proved_, probed_ }: Bound, why: string, close?: Close) => {
+  const detached = (bound: Bound, why: string, close?: Close) => {
+    const { carrier_, kind_, openedAt_, heard_, failure_, proved_, probed_ } = bound;
     // Open is not usable: what was never proved is one more failure.
     const worked = openedAt_ && (proved_ || probed_);
     carrier_.end_();
@@ -388,6 +389,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         if (why === "ended") roaming?.died_(kind_, life < SHORT_LIFE || now - heard_ > life / 10 ? NaN : life);
       }
       plan?.restart_();
+      patience?.(bound, worked);
     }
     const reason = close ? errorOf(close) : (failure_ ?? new ThroughlineError("no_answer", `${kind_}: ${why}`));
     if (!session.carrier_() && !session.isMoving_() && state.status === "connected") {
@@ -425,6 +427,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     over = true;
     unwatch?.();
     stopWaiting();
+    patience?.();
     clearTimeout(dueTimer);
   };
   const ended: Listener["ended_"] = (close, by, undelivered) => {
@@ -633,6 +636,12 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       for (const each of bounds().slice()) session.detach_(each);
       drain();
     },
+  });
+
+  const patience = patience_?.({
+    session_: () => session,
+    reason_: () => (state as { reason?: ThroughlineError }).reason,
+    giveUp_: giveUp,
   });
 
   journal_?.start_({ wake_: wake, leave_: leave, accept_: accept, report_: report });
