@@ -52,11 +52,11 @@ const apart = ["index", "durable", "shared"].map((name) => `export * as ${name} 
 /** What calls nothing of the others has names of its own: it does not change when theirs do. */
 const alone = { mangleCache: {} };
 
-/** What stands beside the client takes it from there. */
+/** What stands beside the client takes its error, which users compare with, from there. */
 const beside = (file) => ({
   name: "beside",
   setup({ onResolve }) {
-    onResolve({ filter: /^\.\.?\/index\.js$/ }, () => ({ path: file, external: true }));
+    onResolve({ filter: /^\.\.?\/error\.js$/ }, () => ({ path: file, external: true }));
   },
 });
 

@@ -15,7 +15,7 @@ import { createOutlet } from "./rooms/outlet.js";
 import { escape, type Notice, type Position, read } from "./rooms/payload.js";
 import { createRoom, type Inner, type Room, type Wire } from "./rooms/room.js";
 import type { Events, Socket } from "./socket/api.js";
-import type { ThroughlineError } from "./socket/error.js";
+import type { ThroughlineError } from "./error.js";
 
 export type { Member, Position, Who } from "./rooms/payload.js";
 export type {

@@ -13,7 +13,8 @@
  */
 
 import { openStore } from "./durable.js";
-import { type connect, type Message, type Part, type Socket, type State, ThroughlineError } from "./index.js";
+import { ThroughlineError } from "./error.js";
+import type { connect, Message, Part, Socket, State } from "./index.js";
 import type { Parts } from "./socket/parts.js";
 
 type Kind = "send" | "deliver" | "request";

@@ -3,7 +3,7 @@
  * are heard before what came earlier.
  */
 
-import type { ThroughlineError } from "../socket/error.js";
+import type { ThroughlineError } from "../error.js";
 import { createOutlet, type Flow } from "./outlet.js";
 import { type Member, type Notice, type Position, readSaid, type Who, write } from "./payload.js";
 

@@ -1,7 +1,7 @@
 /** What a session is brought back from: by the page after a reload, or by another tab. */
 
 import type { MessageTag, Packed } from "../frame/frame.js";
-import { ThroughlineError } from "../index.js";
+import { ThroughlineError } from "../error.js";
 import type { Message } from "../socket/api.js";
 import type { Held } from "./outbox.js";
 

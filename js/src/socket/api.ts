@@ -2,7 +2,7 @@
 
 import type { Backoff } from "../backoff.js";
 import type { TransportKind } from "../frame/frame.js";
-import type { ThroughlineError } from "./error.js";
+import type { ThroughlineError } from "../error.js";
 
 /** How a socket is set up. */
 export interface Options {

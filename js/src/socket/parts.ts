@@ -5,7 +5,7 @@ import type { Binding } from "../session/binding.js";
 import type { Close } from "../session/close.js";
 import type { Journal } from "../session/saved.js";
 import type { Session } from "../session/session.js";
-import type { ThroughlineError } from "./error.js";
+import type { ThroughlineError } from "../error.js";
 
 /** What the page's part needs of a socket. */
 export interface PageInner {

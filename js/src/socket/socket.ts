@@ -14,7 +14,7 @@ import type { Saved } from "../session/saved.js";
 import { createSession, type Listener, type Session } from "../session/session.js";
 import type { Carrier, Hooks, Target, Transport } from "../transport/transport.js";
 import type { Events, Lost, Message, Options, Socket, State } from "./api.js";
-import { ThroughlineError } from "./error.js";
+import { ThroughlineError } from "../error.js";
 import type { Parts } from "./parts.js";
 
 /** How long the token and the opening of a transport may take, each. */

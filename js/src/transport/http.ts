@@ -7,7 +7,7 @@
 import type { Packed, TransportKind } from "../frame/frame.js";
 import { jsonReader } from "../frame/lines.js";
 import { httpRules } from "../session/http.js";
-import { brokenBy, ThroughlineError } from "../socket/error.js";
+import { brokenBy, ThroughlineError } from "../error.js";
 import { createPlan } from "../socket/plan.js";
 import type { Transport } from "./transport.js";
 

@@ -4,7 +4,7 @@ import type { Codec, Frame, Packed, TransportKind } from "../frame/frame.js";
 import type { Binding } from "../session/binding.js";
 import type { HttpRules } from "../session/http.js";
 import type { CreatePlan } from "../socket/plan.js";
-import type { ThroughlineError } from "../socket/error.js";
+import type { ThroughlineError } from "../error.js";
 
 /** Where a session's requests go, and how. */
 export interface Target {

@@ -1,7 +1,7 @@
 /** A WebSocket: each of its messages is a batch. It implements `docs/PROTOCOL.md`, "WebSocket". */
 
 import type { Packed } from "../frame/frame.js";
-import { brokenBy } from "../socket/error.js";
+import { brokenBy } from "../error.js";
 import type { Transport } from "./transport.js";
 
 export const websocket: Transport = {
