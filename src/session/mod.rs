@@ -31,6 +31,7 @@ mod tests;
 mod timing;
 mod transmit;
 mod trial;
+mod uplink;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
