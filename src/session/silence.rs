@@ -1,5 +1,9 @@
 //! What a client learns of silence: how long polls may be held, and behind which silence a path was found dead.
 //!
+//! What is learned of holds lasts as long as the session, and is no verdict for the next one on the network: that begins with a
+//! hold of 2 s, which few boxes cut, and loses one poll, or one push, where they do. A verdict would have to be told at each
+//! loss, for a session by long-polling may never detach; what it would spare is one message a session that comes late.
+//!
 //! It implements what `docs/PROTOCOL.md`, "Switching", says of learning the path, as far as a session sees it.
 
 use std::time::Duration;

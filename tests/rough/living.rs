@@ -1,15 +1,17 @@
 //! In virtual time: what sessions of minutes and hours learn of their network.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use throughline::TransportKind::{LongPolling, Sse, WebSocket};
+use throughline::client::MemoryVerdicts;
 use throughline::testing::Rule;
 use throughline::{CloseCode, Socket, State, TransportKind};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::lab::{Lab, SECOND};
 use super::pair::{adrift, connected};
-use super::{ALL, REFUSED};
+use super::{ALL, MS, REFUSED};
 
 const ROUND_TRIP: Duration = Duration::from_millis(60);
 
@@ -119,6 +121,32 @@ async fn a_demotion_holds_ten_minutes_and_no_longer() {
         let (carrier, took) = after_a_cut(&lab, &client).await;
         assert_eq!(carrier, wanted, "after {age} s");
         assert!(took <= 2 * SECOND, "{took:?}");
+    }
+}
+
+/// What opens and carries nothing, or does not open, is found out by one session: the next does not wait for it.
+#[tokio::test(start_paused = true)]
+async fn what_was_outrun_is_tried_last_by_the_next_session_there() {
+    for rule in [Rule::CarryNothing, Rule::SwallowUpgrade] {
+        let lab = Lab::new(&[rule]).await;
+        let verdicts = Arc::new(MemoryVerdicts::new());
+        let connect = async || {
+            let began = Instant::now();
+            let client = lab.client(ALL, ROUND_TRIP).verdicts(verdicts.clone());
+            let client = client.connect().await.unwrap();
+            assert_eq!(client.state(), State::Connected { transport: Sse });
+            (client, began.elapsed())
+        };
+        let (first, slow) = connect().await;
+        assert!(slow >= 300 * MS, "{rule:?}: {slow:?}");
+        let (second, quick) = connect().await;
+        assert_eq!(quick, 2 * ROUND_TRIP, "{rule:?}");
+        // It is not forgotten for good.
+        lab.network.replace([]);
+        sleep(40 * SECOND).await;
+        for client in [first, second] {
+            assert_eq!(client.state(), State::Connected { transport: WebSocket }, "{rule:?}");
+        }
     }
 }
 

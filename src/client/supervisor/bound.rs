@@ -51,6 +51,12 @@ impl ClientSupervisor {
             }
         }
         self.plan.carried(kind, now);
+        for outrun in std::mem::take(&mut self.outrun) {
+            // It had its time alone.
+            if outrun != kind {
+                self.plan.distrust(outrun, now);
+            }
+        }
         self.keep_verdicts();
         self.settle_in(kind, now);
         self.round = Round::default();
@@ -69,6 +75,10 @@ impl ClientSupervisor {
         }
         if bound.opened_at.is_none() {
             self.note_departure(&bound, reason);
+            // A later one has its welcome and takes over: that is told next.
+            if *reason == DetachReason::Superseded && self.carrier.is_none() && !bound.target.wished {
+                self.outrun.push(bound.target.kind);
+            }
         }
         self.reckon(&bound, reason, departure);
         if let Some(close) = self.despair(&bound, departure) {

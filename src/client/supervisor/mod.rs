@@ -98,6 +98,8 @@ pub(super) struct ClientSupervisor {
     lesson: Option<Lesson>,
     /// Candidates that another was quicker than.
     losers: Vec<Attachment>,
+    /// What had no welcome when another, which began later, had its.
+    outrun: Vec<TransportKind>,
     /// A move that was asked for and has not begun.
     moving: Option<Moving>,
     token: TokenState,
@@ -185,6 +187,7 @@ impl ClientSupervisor {
             introducing: None,
             lesson: None,
             losers: Vec::new(),
+            outrun: Vec::new(),
             moving: None,
             token: TokenState::Usual,
             renewal: Renewal::default(),
@@ -346,6 +349,7 @@ impl Supervisor for ClientSupervisor {
     fn ended(&mut self, ended: &Ended, now: Instant) -> Option<Session> {
         // The numbers of the next session's attachments begin anew.
         self.losers.clear();
+        self.outrun.clear();
         self.stalled.clear();
         (self.race, self.introducing) = (None, None);
         let session = self.renew(ended, now);

@@ -98,7 +98,7 @@ impl ClientSupervisor {
         let above = self.bound.iter().filter(|bound| bound.attachment > winner && !bound.target.wished);
         self.losers = above.map(|bound| bound.attachment).collect();
         if self.carrier.is_none() {
-            self.note_outrun();
+            self.note_outrun(winner);
             self.stalled.retain(|dialling| dialling.target.wished);
             if matches!(&self.step, Step::Dialling(dialling) if !dialling.target.wished) {
                 self.step = Step::Rest;
@@ -106,8 +106,12 @@ impl ClientSupervisor {
         }
     }
 
-    /// Notes what was still dialled when another was welcomed.
-    fn note_outrun(&self) {
+    /// Notes what was still dialled when another was welcomed, and what of it had begun before that one.
+    fn note_outrun(&mut self, winner: Attachment) {
+        let won = self.bound.iter().find(|bound| bound.attachment == winner).map(|bound| bound.dialled);
+        let earlier = self.stalled.iter().filter(|dialling| Some(dialling.began) < won);
+        let earlier = earlier.filter(|dialling| !dialling.target.wished);
+        self.outrun.extend(earlier.map(|dialling| dialling.target.kind));
         let dialling = match &self.step {
             Step::Dialling(dialling) => Some(dialling),
             _ => None,
