@@ -41,6 +41,10 @@ const begin = (config: Partial<Config> = {}) => {
     dial: (kind: TransportKind = "websocket", candidate = false) => session.introduce_(kind, candidate, undefined)!,
     hear: (bound: Binding, ...frames: Frame[]) => frames.forEach((frame) => session.frame_(bound, false, frame)),
     send: (number: number) => session.send_("msg", 0, String(number), 1),
+    /** The hold of the poll that goes now, if one does; and the end of one. */
+    poll: (bound: Binding) => (session.http_!.poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms,
+    pollEnded: (bound: Binding) => session.http_!.pollEnded_(bound),
+    pushEnded: (bound: Binding, answered: boolean) => session.http_!.pushEnded_(bound, answered),
   };
 };
 const welcome = ({ attachment_ }: Binding, more: Partial<Welcome> = {}): Frame => [
@@ -61,10 +65,10 @@ const welcome = ({ attachment_ }: Binding, more: Partial<Welcome> = {}): Frame =
   },
 ];
 const message = (seq: number, size = 1): Frame => ["msg", seq, 0, seq, size];
-/** One that is attached. */
-const met = (config: Partial<Config> = {}) => {
+/** One that was welcomed, and has said nothing since. */
+const met = (config: Partial<Config> = {}, kind: TransportKind = "websocket") => {
   const ends = begin(config);
-  const bound = ends.dial();
+  const bound = ends.dial(kind);
   ends.said(bound);
   ends.hear(bound, welcome(bound));
   ends.saw();
@@ -101,7 +105,6 @@ test("a receipt waits 50 ms once it is about more than a little, and goes with t
 
 test("who waits for a receipt asks for it once", () => {
   const { session, bound, send, said, hear } = met();
-  hear(bound, welcome(bound));
   send(1);
   assert.deepEqual(said(bound), ["msg"]);
   session.await_(send(2) as Held);
@@ -162,27 +165,21 @@ test("a candidate below one that was attached, or tried to be, is dropped", () =
 });
 
 test("a stream whose pong does not come down is not proved, and given up", () => {
-  const { dial, hear, saw, said, pass, session } = begin();
-  const bound = dial("sse");
-  assert.deepEqual(said(bound), ["hello"]);
-  hear(bound, welcome(bound));
+  const { bound, saw, said, pass, session } = met({}, "sse");
   assert.deepEqual(said(bound), ["ping"]);
   // In the answer to the push it proves nothing.
   session.frame_(bound, true, ["pong", 1]);
   pass(3000);
-  assert.deepEqual(saw(), [["attached", 1], ["detached", 1, "unproved"]]);
+  assert.deepEqual(saw(), [["detached", 1, "unproved"]]);
 });
 
 test("the question of a stream that is lost with its push is said again", () => {
-  const { dial, hear, said, session } = begin();
-  const bound = dial("sse");
-  said(bound);
-  hear(bound, welcome(bound));
+  const { bound, hear, said, pushEnded } = met({}, "sse");
   assert.deepEqual(said(bound), ["ping"]);
-  session.http_!.pushEnded_(bound, false);
+  pushEnded(bound, false);
   assert.deepEqual(said(bound), ["ping"]);
   hear(bound, ["pong", 1]);
-  session.http_!.pushEnded_(bound, false);
+  pushEnded(bound, false);
   assert.deepEqual(said(bound), [], "it was answered");
 });
 
@@ -200,18 +197,13 @@ test("a path that is asked whether it lives says so, or is given up", () => {
 });
 
 test("a poll that may hang is asked again, and not held", () => {
-  const { dial, hear, said, session } = begin();
-  const bound = dial("long-polling");
-  said(bound);
-  hear(bound, welcome(bound));
-  const { poll_, pollEnded_ } = session.http_!;
-  const hold = () => (poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms;
-  assert.equal(hold(), 0);
-  pollEnded_(bound);
-  assert.equal(hold(), 2000);
-  assert.equal(hold(), undefined);
+  const { bound, poll, pollEnded, session } = met({}, "long-polling");
+  assert.equal(poll(bound), 0);
+  pollEnded(bound);
+  assert.equal(poll(bound), 2000);
+  assert.equal(poll(bound), undefined);
   session.probe_();
-  assert.equal(hold(), 0);
+  assert.equal(poll(bound), 0);
 });
 
 test("on a resume what was never sent waits for welcome, what was sent does not", () => {
@@ -228,9 +220,7 @@ test("on a resume what was never sent waits for welcome, what was sent does not"
 });
 
 test("who closes and is held back says so, and who closes and hears it waits no longer", () => {
-  const narrow = met();
-  narrow.hear(narrow.bound, welcome(narrow.bound));
-  const { session, bound, send, said, hear } = narrow;
+  const { session, bound, send, said, hear } = met();
   for (let number = 0; number < 300; number++) send(number);
   assert.equal(said(bound).length, 256);
   session.close_(close("normal"));
@@ -295,21 +285,16 @@ test("a large message has more time", () => {
 });
 
 test("a poll that hangs after its hold is asked again without one, and the path given up", () => {
-  const { dial, hear, said, session, pass, saw } = begin();
-  const bound = dial("long-polling");
-  said(bound);
-  hear(bound, welcome(bound));
-  const { poll_, pollEnded_ } = session.http_!;
-  const hold = () => (poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms;
-  assert.equal(hold(), 0);
-  pollEnded_(bound);
-  assert.equal(hold(), 2000);
+  const { bound, poll, pollEnded, pass, saw } = met({}, "long-polling");
+  assert.equal(poll(bound), 0);
+  pollEnded(bound);
+  assert.equal(poll(bound), 2000);
   pass(2999);
-  assert.equal(hold(), undefined);
+  assert.equal(poll(bound), undefined);
   pass(1);
-  assert.equal(hold(), 0);
+  assert.equal(poll(bound), 0);
   pass(1000);
-  assert.deepEqual(saw(), [["attached", 1], ["detached", 1, "silent"]]);
+  assert.deepEqual(saw(), [["detached", 1, "silent"]]);
 });
 
 test("a path on trial is asked behind messages, after silences that double, until its minute is over", () => {
@@ -347,22 +332,19 @@ test("where there is no other transport to try, none is on trial", () => {
 
 for (const [answered, why] of [[true, "unproved"], [false, "silent"]] as const) {
   test(`a stream on trial that does not bring the answer is ${why} if the push with the question was ${answered ? "" : "not "}answered`, () => {
-    const { session, dial, hear, said, saw, send, pass } = begin({ trial_: 60_000 });
-    const bound = dial("sse");
-    said(bound);
-    hear(bound, welcome(bound));
+    const { session, bound, hear, said, saw, send, pass, pushEnded } = met({ trial_: 60_000 }, "sse");
     said(bound);
     hear(bound, ["pong", 1]);
-    session.http_!.pushEnded_(bound, true);
+    pushEnded(bound, true);
     send(1);
     assert.deepEqual(said(bound), ["msg"], "what goes up makes it eventful");
     session.frame_(bound, true, ["ack", 1]);
-    session.http_!.pushEnded_(bound, true);
+    pushEnded(bound, true);
     pass(1000);
     assert.deepEqual(said(bound), ["ping"]);
-    session.http_!.pushEnded_(bound, answered);
+    pushEnded(bound, answered);
     pass(1000);
-    assert.deepEqual(saw(), [["attached", 1], ["detached", 1, why]]);
+    assert.deepEqual(saw(), [["detached", 1, why]]);
   });
 }
 
@@ -382,14 +364,13 @@ test("what a round trip took decides how long the next may take", () => {
 });
 
 test("a poll is held longer, by half, each time that nothing came until its hold ended, and not so long where that is cut", () => {
-  const { dial, hear, said, session, pass } = begin();
-  const poll = (bound: Binding) => (session.http_!.poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms;
+  const { dial, hear, said, session, pass, poll, pollEnded } = begin();
   const meet = () => {
     const bound = dial("long-polling");
     said(bound);
     hear(bound, welcome(bound, { heartbeat_ms: 60_000 }));
     assert.equal(poll(bound), 0);
-    session.http_!.pollEnded_(bound);
+    pollEnded(bound);
     return bound;
   };
   const holds = (bound: Binding, count: number) =>
@@ -397,7 +378,7 @@ test("a poll is held longer, by half, each time that nothing came until its hold
       const hold = poll(bound)!;
       pass(hold);
       hear(bound, ["ack", 0]);
-      session.http_!.pollEnded_(bound);
+      pollEnded(bound);
       return hold;
     });
   assert.deepEqual(holds(meet(), 8), [2000, 3000, 4500, 6750, 10_125, 15_187, 22_781, 25_000]);

@@ -1,28 +1,17 @@
 /** The chat page, as people use it. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { connected, launch, said, say, serve, serveProxy, shows, tab, unharmed, until } from "./stage.mjs";
+import { test } from "node:test";
+import { connected, said, say, serve, serveProxy, shows, stage, tab, unharmed, until } from "./stage.mjs";
 
-let browser, context, server, proxy;
-before(async () => (browser = await launch()));
-after(() => browser.close());
-beforeEach(async () => {
-  server = await serve("chat");
-  context = await browser.newContext();
-});
-afterEach(async () => {
-  await context.close();
-  await server.kill();
-  proxy?.kill();
-  proxy = undefined;
-});
+const start = (address) => serve("chat", address);
+const on = stage(start);
 
 for (const kind of ["websocket", "sse", "long-polling", "auto"]) {
   for (const encoding of ["json", "binary"]) {
     test(`two tabs talk over ${kind} in ${encoding}`, async () => {
       const query = `?${kind === "auto" ? "" : `transport=${kind}`}${encoding === "binary" ? "&binary" : ""}`;
-      const [anne, bob] = [await tab(context, `${server.url}/${query}`), await tab(context, `${server.url}/${query}`)];
+      const [anne, bob] = [await tab(on.context, `${on.server.url}/${query}`), await tab(on.context, `${on.server.url}/${query}`)];
       for (const page of [anne, bob]) await connected(page, kind === "auto" ? "websocket" : kind);
       const lines = ["hello", "hello, Anne – 你好 👋", '<b>"quoted"</b>'];
       await say(anne, lines[0]);
@@ -38,7 +27,7 @@ for (const kind of ["websocket", "sse", "long-polling", "auto"]) {
 }
 
 test("a switch moves the running conversation and shows it", async () => {
-  const [anne, bob] = [await tab(context, server.url), await tab(context, server.url)];
+  const [anne, bob] = [await tab(on.context, on.server.url), await tab(on.context, on.server.url)];
   await connected(anne, "websocket");
   await connected(bob);
   const lines = [];
@@ -60,22 +49,22 @@ test("a switch moves the running conversation and shows it", async () => {
 });
 
 test("a server that is killed and comes back: what waited is said once, what was lost is told", async () => {
-  const anne = await tab(context, server.url);
+  const anne = await tab(on.context, on.server.url);
   await connected(anne);
   await say(anne, "before");
   await shows(anne, ["before"]);
-  await server.kill();
+  await on.server.kill();
   await until(anne, () => socket.state.status === "reconnecting");
   await say(anne, "while it is down");
   await until(anne, () => document.querySelectorAll(".queued").length === 1);
   assert.match(await anne.textContent("#notice"), /1 waiting to be sent/);
-  server = await serve("chat", server.address);
+  on.server = await start(on.server.address);
   await connected(anne);
   await shows(anne, ["before", "while it is down"]);
   await until(anne, () => document.querySelector(".lost")?.textContent.includes("a new one begins"));
   assert.equal(await anne.isHidden("#notice"), true);
   // It is there once.
-  const bob = await tab(context, server.url);
+  const bob = await tab(on.context, on.server.url);
   await connected(bob);
   await say(bob, "last");
   await shows(anne, ["before", "while it is down", "last"]);
@@ -83,16 +72,16 @@ test("a server that is killed and comes back: what waited is said once, what was
 });
 
 test("connections that are cut are resumed, and nothing is missed", async () => {
-  proxy = await serveProxy(server.address);
+  on.proxy = await serveProxy(on.server.address);
   for (const kind of ["websocket", "sse", "long-polling"]) {
-    const [anne, bob] = [await tab(context, `${proxy.url}/?transport=${kind}`), await tab(context, server.url)];
+    const [anne, bob] = [await tab(on.context, `${on.proxy.url}/?transport=${kind}`), await tab(on.context, on.server.url)];
     await connected(anne, kind);
     await connected(bob);
-    proxy.block(/./);
+    on.proxy.block(/./);
     await until(anne, () => socket.state.status === "reconnecting");
     await say(anne, "from away");
     await say(bob, "to away");
-    proxy.block(/(?!)/);
+    on.proxy.block(/(?!)/);
     await connected(anne, kind);
     await shows(anne, ["to away", "from away"]);
     await shows(bob, ["to away", "from away"]);
@@ -104,18 +93,18 @@ test("connections that are cut are resumed, and nothing is missed", async () => 
 });
 
 test("transports that are blocked in mid-session give way to the next", async () => {
-  proxy = await serveProxy(server.address);
-  const [anne, bob] = [await tab(context, proxy.url), await tab(context, server.url)];
+  on.proxy = await serveProxy(on.server.address);
+  const [anne, bob] = [await tab(on.context, on.proxy.url), await tab(on.context, on.server.url)];
   await connected(anne);
   // On a busy machine another may have been quicker.
   await anne.evaluate(() => socket.moveTo());
   await connected(anne, "websocket");
   await connected(bob);
-  proxy.block(/upgrade: websocket/i);
+  on.proxy.block(/upgrade: websocket/i);
   await connected(anne, "sse");
   await say(anne, "one");
   await shows(bob, ["one"]);
-  proxy.block(/upgrade: websocket|accept: text\/event-stream/i);
+  on.proxy.block(/upgrade: websocket|accept: text\/event-stream/i);
   await connected(anne, "long-polling");
   await say(anne, "two");
   await shows(bob, ["one", "two"]);
@@ -125,7 +114,7 @@ test("transports that are blocked in mid-session give way to the next", async ()
 
 test("a page that is left says goodbye at once", async () => {
   for (const kind of ["websocket", "sse", "long-polling"]) {
-    const [anne, bob] = [await tab(context, server.url), await tab(context, `${server.url}/?transport=${kind}`)];
+    const [anne, bob] = [await tab(on.context, on.server.url), await tab(on.context, `${on.server.url}/?transport=${kind}`)];
     await connected(anne);
     await connected(bob, kind);
     const id = (await bob.evaluate(() => socket.id)).slice(0, 4);

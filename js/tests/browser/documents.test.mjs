@@ -1,25 +1,14 @@
 /** The page of a text that several people edit, as people use it. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { connected, launch, serve, serveProxy, tab, unharmed, until } from "./stage.mjs";
+import { test } from "node:test";
+import { connected, serve, serveProxy, stage, tab, unharmed, until } from "./stage.mjs";
 
-let browser, context, server, proxy;
-before(async () => (browser = await launch()));
-after(() => browser.close());
-beforeEach(async () => {
-  server = await serve("documents");
-  context = await browser.newContext();
-});
-afterEach(async () => {
-  await context.close();
-  await server.kill();
-  proxy?.kill();
-  proxy = undefined;
-});
+const start = (address) => serve("documents", address);
+const on = stage(start);
 
-const open = async (url = server.url) => {
-  const page = await tab(context, url);
+const open = async (url = on.server.url) => {
+  const page = await tab(on.context, url);
   await until(page, () => window.room?.position);
   return page;
 };
@@ -63,22 +52,22 @@ test("a cursor stays where it is in the text", async () => {
 });
 
 test("what both write while one has no network is merged, over each transport", async () => {
-  proxy = await serveProxy(server.address);
+  on.proxy = await serveProxy(on.server.address);
   for (const kind of ["websocket", "sse", "long-polling"]) {
-    const [ada, bob] = [await open(proxy.url), await open()];
+    const [ada, bob] = [await open(on.proxy.url), await open()];
     await ada.evaluate((kind) => socket.moveTo(kind), kind);
     await connected(ada, kind);
     await bob.fill("#text", "");
     await write(bob, "End", "The middle.");
     await agree((text) => text === "The middle.", ada, bob);
-    proxy.block(/./);
+    on.proxy.block(/./);
     await until(ada, () => socket.state.status === "reconnecting");
     await write(ada, "Home", "Ada was away. ");
     await write(bob, "End", " Bob was not.");
     assert.equal(await read(ada), "Ada was away. The middle.");
     assert.equal(await read(bob), "The middle. Bob was not.");
     assert.equal(await ada.isVisible("#notice"), true);
-    proxy.block(/(?!)/);
+    on.proxy.block(/(?!)/);
     await agree((text) => text === "Ada was away. The middle. Bob was not.", ada, bob);
     unharmed(ada, bob);
     await ada.close();
@@ -90,11 +79,11 @@ test("a server that starts anew gets the text back from its pages, with what was
   const [ada, bob] = [await open(), await open()];
   await write(ada, "End", "before");
   await agree((text) => text === "before", ada, bob);
-  await server.kill();
+  await on.server.kill();
   for (const page of [ada, bob]) await until(page, () => socket.state.status === "reconnecting");
   await write(ada, "Home", "[ada] ");
   await write(bob, "End", " [bob]");
-  server = await serve("documents", server.address);
+  on.server = await start(on.server.address);
   await agree((text) => text === "[ada] before [bob]", ada, bob);
   await agree((text) => text === "[ada] before [bob]", await open());
   unharmed(ada, bob);

@@ -1,28 +1,16 @@
 /** The presence page, as people use it. */
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { connected, launch, serve, serveProxy, tab, unharmed, until } from "./stage.mjs";
+import { test } from "node:test";
+import { connected, serve, serveProxy, stage, tab, unharmed, until } from "./stage.mjs";
 
 /** How long a session outlives what carried it, in seconds. */
 const WINDOW = 3;
 
-let browser, context, server, proxy;
 const start = (address = "127.0.0.1:0") => serve("presence", "serve", address, String(WINDOW));
-before(async () => (browser = await launch()));
-after(() => browser.close());
-beforeEach(async () => {
-  server = await start();
-  context = await browser.newContext();
-});
-afterEach(async () => {
-  await context.close();
-  await server.kill();
-  proxy?.kill();
-  proxy = undefined;
-});
+const on = stage(start);
 
-const come = (name, url = server.url) => tab(context, `${url}/?as=${name}`);
+const come = (name, url = on.server.url) => tab(on.context, `${url}/?as=${name}`);
 const PEOPLE = () => [...document.querySelectorAll("#people li")].map((line) => [line.children[0].textContent, line.children[1].textContent].join(": "));
 /** Waits until a page shows exactly these people. */
 const shows = async (page, ...expected) => {
@@ -36,7 +24,7 @@ const shows = async (page, ...expected) => {
 const told = (page) => page.evaluate(() => [...document.querySelectorAll("#lines li")].map((line) => line.textContent));
 
 test("one comes in by a name, and is seen with what one is doing", async () => {
-  const ada = await tab(context, server.url);
+  const ada = await tab(on.context, on.server.url);
   await ada.fill("#name", "ada");
   await ada.press("#name", "Enter");
   await shows(ada, "ada: here");
@@ -83,23 +71,23 @@ test("a reload is not a leave", async () => {
 });
 
 test("a cut that is shorter than the window is not a leave, and a longer one is", async () => {
-  proxy = await serveProxy(server.address);
+  on.proxy = await serveProxy(on.server.address);
   for (const kind of ["websocket", "sse", "long-polling"]) {
     const ada = await come("ada");
-    const bob = await come("bob", proxy.url);
+    const bob = await come("bob", on.proxy.url);
     await connected(bob);
     await bob.evaluate((kind) => socket.moveTo(kind), kind);
     await connected(bob, kind);
     await shows(ada, "ada: here", "bob: here");
-    proxy.cutAll();
+    on.proxy.cutAll();
     await bob.evaluate(() => room.update("back"));
     await shows(ada, "ada: here", "bob: back");
     assert.deepEqual(await told(ada), ["bob came"]);
     // That a poller has gone is known later than the window: it may only be slow to ask again.
     if (kind !== "long-polling") {
-      proxy.block(/./);
+      on.proxy.block(/./);
       await shows(ada, "ada: here");
-      proxy.block(/(?!)/);
+      on.proxy.block(/(?!)/);
       // His session was lost: the room is joined again by itself.
       for (const page of [ada, bob]) await shows(page, "ada: here", "bob: back");
       assert.deepEqual(await told(ada), ["bob came", "bob left", "bob came"]);
@@ -115,10 +103,10 @@ test("a cut that is shorter than the window is not a leave, and a longer one is"
 test("a server that is killed and comes back has everybody again", async () => {
   const [ada, bob] = [await come("ada"), await come("bob")];
   await shows(ada, "ada: here", "bob: here");
-  await server.kill();
+  await on.server.kill();
   await until(ada, () => document.body.dataset.status === "reconnecting");
   assert.match(await ada.textContent("#notice"), /may have changed/);
-  server = await start(server.address);
+  on.server = await start(on.server.address);
   for (const page of [ada, bob]) {
     await connected(page);
     await shows(page, "ada: here", "bob: here");

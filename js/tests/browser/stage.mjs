@@ -9,6 +9,7 @@ import http from "node:http";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
+import { after, afterEach, before, beforeEach } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -241,6 +242,27 @@ export const launch = () =>
       "--host-resolver-rules=MAP plain.test 127.0.0.1",
     ],
   });
+
+/**
+ * What the tests of a file have: a browser, and each for itself a context and a server, which `start` starts (at an address, if
+ * it is told one), and the proxy that it sets before it. All of it is gone behind the test.
+ */
+export const stage = (start) => {
+  const on = { browser: undefined, context: undefined, server: undefined, proxy: undefined };
+  before(async () => (on.browser = await launch()));
+  after(() => on.browser.close());
+  beforeEach(async () => {
+    on.server = await start();
+    on.context = await on.browser.newContext();
+  });
+  afterEach(async () => {
+    await on.context.close();
+    await on.server.kill();
+    on.proxy?.kill();
+    on.proxy = undefined;
+  });
+  return on;
+};
 
 /** A tab at an address; what fails in it fails the test. */
 export const tab = async (context, url) => {
