@@ -34,9 +34,9 @@ const begin = (config: Partial<Config> = {}) => {
       for (let frame; (frame = session.transmit_(bound)); ) frames.push(frame);
       return frames.map(([tag]) => tag);
     },
-    pass(time: number) {
+    pass(time: number, judges = true) {
       session.tick_((now += time));
-      session.timeout_();
+      session.timeout_(judges);
     },
     dial: (kind: TransportKind = "websocket", candidate = false) => session.introduce_(kind, candidate, undefined)!,
     hear: (bound: Binding, ...frames: Frame[]) => frames.forEach((frame) => session.frame_(bound, false, frame)),
@@ -272,6 +272,16 @@ test("a WebSocket on which messages wait and nothing comes is asked, and given u
   next.hear(next.bound, ["ack", 1]);
   assert.ok(next.session.due_() > 10_000, "what is acknowledged is no reason to ask");
   assert.equal(session.carrier_(), undefined);
+});
+
+test("who was held up says what is its own to say, and judges later", () => {
+  const { bound, hear, said, saw, pass } = met();
+  hear(bound, message(1));
+  pass(60_000, false);
+  assert.deepEqual(said(bound), ["ack"]);
+  assert.deepEqual(saw(), [["message", 1]]);
+  pass(0);
+  assert.deepEqual(saw(), [["detached", 1, "silent"]]);
 });
 
 test("a large message has more time", () => {

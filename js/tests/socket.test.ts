@@ -179,6 +179,12 @@ test("after so many attempts as are allowed it gives up", async () => {
   assert.equal((await soon(request)).code, "timed_out");
 });
 
+/** From here on the server acknowledges no message. */
+const swallowMessages = () => {
+  const session = host.session();
+  const { frame } = session;
+  session.frame = (now, attachment, push, got) => isMessage(got) || frame.call(session, now, attachment, push, got);
+};
 const limited = { parts: [patience(9000)] };
 for (const [name, arrange, ends] of [
   ["a WebSocket that carries nothing", () => (host.mode = "mute"), true],
@@ -195,6 +201,20 @@ for (const [name, arrange, ends] of [
     else assert.equal(socket.state.status, "connecting");
   });
 }
+
+test("a path that was proved may carry it longer than nine seconds, and no second one", async () => {
+  for (const [cutAfter, livesFor] of [[20_000, 20_000], [5000, 9000]] as const) {
+    const { socket } = await open(limited);
+    swallowMessages();
+    socket.send("stuck");
+    await pass(cutAfter);
+    host.cut();
+    if (livesFor > cutAfter) await pass(livesFor - cutAfter - 100);
+    assert.notEqual(socket.state.status, "closed");
+    await pass(100);
+    assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "timed_out"]);
+  }
+});
 
 test("where something came through once, nine seconds mean nothing", async () => {
   const { socket } = await open(limited);
@@ -214,8 +234,7 @@ for (const [options, end] of [[limited, "closed"], [{}, "connected"]] as const) 
     const { socket, told } = await open(options);
     host.say("once");
     await pass(100);
-    const { frame } = host.session();
-    host.session().frame = (now, attachment, push, got) => isMessage(got) || frame.call(host.session(), now, attachment, push, got);
+    swallowMessages();
     socket.send("stuck");
     for (let times = 0; times < 8; times++) {
       await pass(6000);

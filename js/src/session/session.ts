@@ -662,14 +662,14 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       for (const bound of bindings) due = Math.min(due, bound.until_, bound.probeAt_, bound.pollAt_, bound.retryAt_, silentAt(bound));
       return due;
     },
-    /** Acts on what is due. */
-    timeout_() {
+    /** Acts on what is due, and judges what has not come, if that is not put off. */
+    timeout_(judges = true) {
       if (phase === ENDED) return;
       inbox.timeout_(now);
       for (const [bound, silent] of bindings.map((bound) => [bound, silentAt(bound) <= now] as const)) {
         const { until_, stage_, probed_ } = bound;
-        if (until_ <= now) detach(bound, !stage_ ? "no welcome" : probed_ ? "silent" : "unproved");
-        else if (silent) detach(bound, "silent");
+        if (judges && until_ <= now) detach(bound, !stage_ ? "no welcome" : probed_ ? "silent" : "unproved");
+        else if (judges && silent) detach(bound, "silent");
         if (bound.probeAt_ <= now) {
           bound.probeAt_ = Infinity;
           if (carrier() === bound) probe();
@@ -677,6 +677,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         if (bound.pollAt_ <= now) bound.pollAt_ = Infinity;
         if (bound.retryAt_ <= now) bound.retryAt_ = Infinity;
       }
+      if (!judges) return;
       abandonIfDue();
       if (closingUntil <= now) finish(closing, "timeout");
     },

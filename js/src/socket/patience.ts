@@ -12,6 +12,8 @@ export const patience = (within: number): Parts => ({
   patience_({ session_, reason_, giveUp_ }) {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let hopeful = false;
+    /** A path that was proved has carried it in vain. */
+    let wasted = false;
     /** The time is over: what carries it must be proved. */
     let overdue = false;
     /** Messages of which it is known. */
@@ -22,7 +24,8 @@ export const patience = (within: number): Parts => ({
     const judge = () => {
       const session = session_();
       const long = fruitless >= FRUITLESS && Date.now() - since >= FRUITLESS_FOR;
-      const lost = overdue && !hopeful && !session.receipt_()[0] && !session.bindings_().some(({ proved_, probed_ }) => proved_ || probed_);
+      const carried = !wasted && session.bindings_().some(({ proved_, probed_ }) => proved_ || probed_);
+      const lost = overdue && !hopeful && !session.receipt_()[0] && !carried;
       if (long || lost) giveUp_(close("timed_out", "nothing passes"));
     };
     const wait = () => {
@@ -43,7 +46,10 @@ export const patience = (within: number): Parts => ({
       if (now !== received || acknowledged) {
         hopeful = true;
         fruitless = 0;
-      } else if (!fruitless++) since = Date.now();
+      } else {
+        wasted ||= !!worked;
+        if (!fruitless++) since = Date.now();
+      }
       received = now;
       judge();
     };

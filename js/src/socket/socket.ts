@@ -572,7 +572,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       reprieved = now + REPRIEVE;
       look();
     }
-    if (missed <= now && reprieved <= now) session.timeout_();
+    if (missed <= now) session.timeout_(reprieved <= now);
     drain();
     if (journal_) {
       const [sent, received] = journal_.save_(session.state_(), session.queue_(), !!session.carrier_());
