@@ -25,7 +25,7 @@ import { websocket as overWebSocket } from "./transport/websocket.js";
 
 export type { Backoff } from "./backoff.js";
 export type { TransportKind } from "./frame/frame.js";
-export type { Events, Lost, Message, Options, Socket, State } from "./socket/api.js";
+export type { Events, Lost, Message, Misfit, Options, Socket, State } from "./socket/api.js";
 export { type ErrorCode, ThroughlineError } from "./error.js";
 
 declare const opaque: unique symbol;

@@ -95,6 +95,7 @@ class Replay {
       detached_: ({ attachment_ }, why, close) => see(["detached", attachment_, close?.[1] ?? why]),
       message_: ([tag, seq, , body]) => see(this.message(tag, seq, body)),
       reply_: (_, succeeded, body) => see([succeeded ? "reply" : "failure", body]),
+      failed_: (seq, body) => see(["failed", seq, body]),
       ended_: (close, _, undelivered) => see(this.ended(close, undelivered)),
       auth_: () => assert.fail(),
       move_: () => assert.fail(),
@@ -198,8 +199,7 @@ class Replay {
     const { at } = step;
     if (step.from) this.say(step as Parameters<Replay["say"]>[0]);
     else if (step.gets) this.hearAsServer(step.on!, step.via!, step.gets.map((frame) => this.complete(frame)));
-    // Neither end here tells of a failure that nobody waits for.
-    else if (step.sees) assert.deepEqual(this.seen[at!].splice(0), step.sees.filter((entry) => (entry as unknown[])[0] !== "failed"));
+    else if (step.sees) assert.deepEqual(this.seen[at!].splice(0), step.sees);
     else if (step.wait !== undefined) {
       this.now += step.wait;
       this.client.tick_(this.now);

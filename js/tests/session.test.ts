@@ -19,6 +19,7 @@ const begin = (config: Partial<Config> = {}) => {
     detached_: ({ attachment_ }, why) => seen.push(["detached", attachment_, why]),
     message_: ([, seq]) => seen.push(["message", seq]),
     reply_: ({ 1: seq }) => seen.push(["reply", seq]),
+    failed_: (seq) => seen.push(["failed", seq]),
     auth_: () => undefined,
     move_: () => undefined,
     ended_: ([, code]) => seen.push(["ended", code]),

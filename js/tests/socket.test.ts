@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { beforeEach, mock, test } from "node:test";
-import { connect, type Options, type Part, patience, type Socket, type State, ThroughlineError } from "../src/index.js";
+import { connect, type Misfit, type Options, type Part, patience, type Socket, type State, ThroughlineError } from "../src/index.js";
 import { close as makeClose } from "../src/session/close.js";
 import { begin, type Host, isMessage, pass, settle } from "./socket/host.js";
 
@@ -332,6 +332,24 @@ test("an answer to a request of a session that is lost goes nowhere", async () =
   await pass(1000);
   assert.equal(socket.state.status, "connected");
   assert.throws(answers[0]!, { code: "lost" });
+});
+
+test("who sends what does not fit is told, and nothing else that nobody waits for is", async () => {
+  const { socket } = await open();
+  const misfits: Misfit[] = [];
+  socket.on("misfit", (misfit) => misfits.push(misfit));
+  host.handle = (session, [, seq]) => {
+    for (const body of [{ code: "no" }, null, { code: "misfit", message: "why", count: 3 }, { code: "misfit", message: "why not" }]) {
+      const text = JSON.stringify(body);
+      session.send("err", seq, text, text.length);
+    }
+  };
+  await soon(socket.deliver("dance"));
+  await settle();
+  assert.deepEqual(misfits, [
+    { seq: 1, message: "why", count: 3 },
+    { seq: 1, message: "why not", count: 1 },
+  ]);
 });
 
 test("requests are answered, fail, and are given up", async () => {

@@ -54,6 +54,8 @@ export interface SessionEvents {
   detached_: [bound: Binding, why: Why, close?: Close];
   message_: [frame: MessageFrame];
   reply_: [request: Held, succeeded: boolean, body: unknown];
+  /** An own message failed, of which nobody waits to hear. */
+  failed_: [seq: number, body: unknown];
   auth_: [expiresMs: number];
   move_: [move: Move];
   /** Nothing comes after. */
@@ -238,7 +240,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       if (request && requests.delete(re)) {
         openRequests--;
         events.push((on) => on.reply_(request, tag === "res", body));
-      }
+      } else if (tag === "err") events.push((on) => on.failed_(re, body));
     }
   };
 

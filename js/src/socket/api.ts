@@ -54,6 +54,16 @@ export interface Lost<Out> {
   readonly unknown: readonly Out[];
 }
 
+/** Messages that were sent and are not of the type that the server receives. */
+export interface Misfit {
+  /** The number of the latest of them. */
+  readonly seq: number;
+  /** Why that one does not fit. */
+  readonly message: string;
+  /** How many there were since the last that was told: at most once in a second. */
+  readonly count: number;
+}
+
 /** What can be listened to. */
 export interface Events<In, Out> {
   message: Message<In, Out>;
@@ -61,6 +71,7 @@ export interface Events<In, Out> {
   /** The session goes on after it was cut: nothing is missing. */
   resumed: TransportKind;
   lost: Lost<Out>;
+  misfit: Misfit;
 }
 
 /** A session with a server, whatever carries it. */

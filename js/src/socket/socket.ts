@@ -126,6 +126,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     state: new Set(),
     resumed: new Set(),
     lost: new Set(),
+    misfit: new Set(),
   };
   /** Messages that nobody has taken. */
   const incoming: (readonly [message: Message<In, Out>, of: Session])[] = [];
@@ -516,6 +517,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       const waiter = settle(request);
       if (succeeded) waiter?.resolve_(body);
       else waiter?.reject_(new ThroughlineError("failed", "", { body }));
+    },
+    failed_(seq, body) {
+      const misfit = body as { code: string; message: string; count?: number } | null;
+      if (misfit?.code === "misfit") emit("misfit", { seq, message: misfit.message, count: misfit.count ?? 1 });
     },
     auth_: (expires) => options.token && renewToken?.(expires),
     move_({ transport, within_ms }) {

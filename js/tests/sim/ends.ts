@@ -382,6 +382,7 @@ export class Client {
       },
       message_: ([tag, seq, , body]) => app.message(tag, seq, body),
       reply_: (request, _, body) => app.reply(request[1], body),
+      failed_: () => undefined,
       auth_: () => undefined,
       move_: () => undefined,
       ended_: ([, code, reason], by, undelivered) => {
