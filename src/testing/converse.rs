@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::head::{Framing, Head};
 use super::link::{Link, Reader, Side, Writer, fill, gone};
+use super::script::Script;
 use super::{Direction, Rule, Upstream};
 
 /// What becomes of a request.
@@ -20,8 +21,9 @@ enum Fate {
     Replay,
 }
 
-fn fate(rule: Rule, request: &Head, body: Framing) -> Option<Fate> {
+fn fate(rule: Rule, script: &Script, request: &Head, body: Framing) -> Option<Fate> {
     match rule {
+        Rule::OneEach { every, status } if script.is_too_soon(every) => Some(Fate::Answer(status)),
         Rule::CaptivePortal => Some(Fate::Answer(200)),
         Rule::Refuse { status } => Some(Fate::Answer(status)),
         Rule::RefuseUpgrade { status } if request.is_upgrade() => Some(Fate::Answer(status)),
@@ -55,7 +57,7 @@ pub(super) async fn converse(link: &Link, mut client: Side, upstream: &Upstream)
         let Some(request) = request else { return Ok(()) };
         link.busy.send_replace(true);
         let mut body = request.framing(None)?;
-        let fate = link.script.act(|rule| fate(rule, &request, body)).unwrap_or(Fate::Pass);
+        let fate = link.script.act(|rule| fate(rule, &link.script, &request, body)).unwrap_or(Fate::Pass);
         let stripped;
         let head = match fate {
             Fate::Answer(status) => {

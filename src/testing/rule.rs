@@ -83,6 +83,14 @@ pub enum Rule {
         /// until the answer has come to its end or something is to be passed to who has gone.
         notices: bool,
     },
+    /// Request: answered with this status by the box itself when the last one that passed came less than this long before,
+    /// on whatever connection.
+    OneEach {
+        /// The least time between two that pass.
+        every: Duration,
+        /// 429 or 503, as boxes are set up.
+        status: u16,
+    },
     /// Request: answered 200 with a page that wants somebody to log in.
     CaptivePortal,
     /// Request: answered with this status by the box itself. With 407 it asks for credentials.

@@ -1,8 +1,10 @@
 //! The rules that hold now, and how often they have acted.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::Rule;
 
@@ -30,6 +32,8 @@ pub(super) struct Script {
     pub(super) acted: watch::Sender<u64>,
     /// For rules by which one request waits for another.
     place: Arc<Semaphore>,
+    /// When the last request passed of those that are to keep a distance.
+    passed: Mutex<Option<Instant>>,
 }
 
 impl Script {
@@ -40,6 +44,7 @@ impl Script {
             cuts: watch::Sender::new(0),
             acted: watch::Sender::new(0),
             place: Arc::new(Semaphore::new(1)),
+            passed: Mutex::default(),
         })
     }
 
@@ -80,6 +85,16 @@ impl Script {
         }?;
         self.acted.send_modify(|acted| *acted += 1);
         Some(answer)
+    }
+
+    /// Whether a request comes too soon after another. If not, it passes.
+    pub(super) fn is_too_soon(&self, every: Duration) -> bool {
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let too_soon = passed.is_some_and(|at| at.elapsed() < every);
+        if !too_soon {
+            *passed = Some(Instant::now());
+        }
+        too_soon
     }
 
     /// Waits for the only place, behind all who came before.

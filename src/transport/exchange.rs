@@ -19,15 +19,18 @@ use http_body_util::{BodyExt, Full};
 use super::{BodyCeiling, TransportError, media};
 use crate::frame::{Batch, DecodeError, Encoding, Frame, Limits, Role, SessionId};
 
-/// After such pauses a request is made again that is one too many for somebody on the way (429), and after the first of
-/// them where there is no room for it (503): that may be for long.
+/// After such pauses a request is made again that is one too many for somebody on the way (429), and after the first three
+/// of them where there is no room for it (503): that may be for long.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(300),
     Duration::from_millis(700),
     Duration::from_millis(1500),
     Duration::from_millis(3000),
 ];
-const PAUSES_FOR_ROOM: usize = 2;
+const PAUSES_FOR_ROOM: usize = 3;
+
+/// How often such a pause is told from silence.
+const SLICE: Duration = Duration::from_millis(500);
 
 /// The longest pause that is made because an answer asks for it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -188,15 +191,30 @@ impl Endpoint {
         Box::pin(async move { Answer::read(sending.await?, limits, count.as_deref()).await })
     }
 
-    /// The same, for what comes behind `hello`: what somebody on the way turns down for now is sent again.
-    pub(super) fn insist(&self, session: SessionId, body: Bytes, count: Option<&Arc<AtomicU64>>) -> Asking {
-        let (endpoint, count) = (self.clone(), count.map(Arc::clone));
+    /// The same, for what comes behind `hello`: what somebody on the way turns down for now is sent again. What
+    /// is counted then moves at least twice a second.
+    pub(super) fn insist(
+        &self,
+        session: SessionId,
+        body: Bytes,
+        count: Option<&Arc<AtomicU64>>,
+        turned_down: &Arc<AtomicU64>,
+    ) -> Asking {
+        let (endpoint, count, turned_down) = (self.clone(), count.map(Arc::clone), Arc::clone(turned_down));
         Box::pin(async move {
             for (made, pause) in PAUSES.into_iter().enumerate() {
                 let answered = endpoint.ask(session, body.clone(), count.as_ref()).await;
                 let asked = answered.as_ref().err().and_then(|error| asked_pause(error, made));
                 let Some(asked) = asked else { return answered };
-                tokio::time::sleep(pause.max(asked)).await;
+                let mut left = pause.max(asked);
+                while !left.is_zero() {
+                    // Nobody is to take the pause for silence.
+                    turned_down.fetch_add(1, Ordering::Relaxed);
+                    let slice = left.min(SLICE);
+                    tokio::time::sleep(slice).await;
+                    left -= slice;
+                }
+                turned_down.fetch_add(1, Ordering::Relaxed);
             }
             endpoint.ask(session, body, count.as_ref()).await
         })

@@ -102,7 +102,8 @@ pub trait Transport: Send + Unpin {
     fn shrink(&mut self) {}
 
     /// A number that moves while bytes of the peer's come, those of a frame or an answer that is not whole included: by
-    /// it a large frame on a slow path is told from silence. It is asked rarely. Default: it never moves.
+    /// it a large frame on a slow path is told from silence. Of a request that somebody turned down for now, and that is made
+    /// again, it tells as well. It is asked rarely. Default: it never moves.
     fn arrived(&self) -> u64 {
         0
     }

@@ -85,8 +85,9 @@ impl Polling {
         }
         if let Some(body) = self.next.take() {
             let session = self.uplink.session().ok_or(TransportError::NoHello)?;
-            self.open =
-                Some((Request::Poll, self.uplink.endpoint().insist(session, body, Some(&self.bytes))));
+            let (endpoint, turned_down) = (self.uplink.endpoint(), self.uplink.turned_down());
+            let asking = endpoint.insist(session, body, Some(&self.bytes), turned_down);
+            self.open = Some((Request::Poll, asking));
             self.uplink.wake_reader();
         }
         self.uplink.push();
@@ -174,7 +175,7 @@ impl Transport for Polling {
     }
 
     fn arrived(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed).wrapping_add(self.uplink.times_turned_down())
     }
 }
 

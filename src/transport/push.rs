@@ -5,6 +5,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -46,6 +48,9 @@ pub(super) struct Uplink {
     trip: Duration,
     /// The answer to a push, of which frames are left to be received.
     answer: Option<Answer>,
+    /// How often a request was turned down for now, and what the push in flight has seen of it.
+    turned_down: Arc<AtomicU64>,
+    seen: u64,
     /// Who waits in `poll_ready`.
     sender: Option<Waker>,
     /// Who polls `poll_recv`, which is what drives requests.
@@ -119,6 +124,8 @@ impl Uplink {
             began: Instant::now(),
             trip: Duration::ZERO,
             answer: None,
+            turned_down: Arc::default(),
+            seen: 0,
             sender: None,
             reader: None,
         }
@@ -259,7 +266,8 @@ impl Uplink {
         let session = push.session;
         if let Some(body) = self.take() {
             let patience = self.patience(body.len());
-            let asking = self.endpoint.insist(session, body, None);
+            let asking = self.endpoint.insist(session, body, None, &self.turned_down);
+            self.seen = self.times_turned_down();
             let deadline = Box::pin(tokio::time::sleep(patience));
             self.began = Instant::now();
             self.flight = Some(Flight { asking, deadline });
@@ -306,11 +314,26 @@ impl Uplink {
                 }
                 Poll::Pending => {
                     ready!(flight.deadline.as_mut().poll(cx));
+                    let seen = self.turned_down.load(Ordering::Relaxed);
+                    if std::mem::replace(&mut self.seen, seen) != seen {
+                        // It is turned down for now, and made again: there is an end to that.
+                        flight.deadline.as_mut().reset(Instant::now() + LEAST_PATIENCE);
+                        continue;
+                    }
                     tracing::trace!("push given up");
                     return Poll::Ready(self.ended(false));
                 }
             }
         }
+    }
+
+    /// Counts how often a request was turned down for now.
+    pub(super) fn turned_down(&self) -> &Arc<AtomicU64> {
+        &self.turned_down
+    }
+
+    pub(super) fn times_turned_down(&self) -> u64 {
+        self.turned_down.load(Ordering::Relaxed)
     }
 
     fn ended(&mut self, answered: bool) -> Received {

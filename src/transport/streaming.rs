@@ -148,7 +148,7 @@ impl Transport for Streaming {
     }
 
     fn arrived(&self) -> u64 {
-        self.bytes
+        self.bytes.wrapping_add(self.uplink.times_turned_down())
     }
 }
 

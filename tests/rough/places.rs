@@ -51,6 +51,34 @@ async fn where_one_request_is_made_at_a_time_a_conversation_finds_its_way() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn where_one_request_a_second_is_let_in_a_conversation_goes_on() {
+    for (transports, status) in
+        [ALL, HTTP, &[LongPolling]].into_iter().flat_map(|all| [(all, 429), (all, 503)])
+    {
+        for round_trip in ROUND_TRIPS {
+            let name = format!("{transports:?}, {status}, over {round_trip:?}");
+            let lab = Lab::new(&[REFUSED, Rule::OneEach { every: SECOND, status }]).await;
+            let began = Instant::now();
+            let mut client = lab.client(transports, round_trip).connect().await.unwrap();
+            echo(&mut client).await;
+            assert!(began.elapsed() <= 8 * SECOND, "{name}: {:?}", began.elapsed());
+            let mut all = Duration::ZERO;
+            for _ in 0..30 {
+                sleep(SECOND).await;
+                let took = echo(&mut client).await;
+                assert!(took <= 6 * SECOND, "{name}: {took:?}");
+                all += took;
+            }
+            println!("{name}: {:?} on the average", all / 30);
+            assert!(all <= 90 * SECOND, "{name}: {:?} on the average", all / 30);
+            let history = client.transport_history();
+            let carried = history.iter().filter(|passage| passage.attachment.is_some()).count();
+            assert!(carried <= 2, "{name}: {history:?}");
+        }
+    }
+}
+
 /// Polls have come to be held for long when the first push finds out that it cannot be made beside one.
 #[tokio::test(start_paused = true)]
 async fn where_one_request_is_made_at_a_time_a_long_silence_costs_one_hold() {

@@ -193,8 +193,8 @@ async fn what_is_turned_down_for_now_is_asked_again() {
     for (status, times, retry_after, passes) in [
         (429, 4, "1", true),
         (429, 5, "0", false),
-        (503, 2, "soon", true),
-        (503, 3, "0", false),
+        (503, 3, "soon", true),
+        (503, 4, "0", false),
         (503, 1, "2", false),
         (502, 1, "0", false),
     ] {
