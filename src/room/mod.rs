@@ -12,10 +12,10 @@ mod log;
 mod member;
 pub mod payload;
 mod presence;
+mod roster;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::frame::{Body, Epoch, Json, Seq, SessionId};
@@ -27,6 +27,7 @@ use backlog::Item;
 use log::{Entry, Log};
 use member::{Admitted, Member, Plain};
 use presence::Presence;
+use roster::Roster;
 
 pub use config::{Config, Keep, Slow};
 pub use line::{Effects, Line, Offer};
@@ -78,8 +79,8 @@ pub struct RoomState<L> {
     config: Config,
     head: Seq,
     log: Log,
-    plain: HashMap<SessionId, Plain<L>>,
-    members: HashMap<SessionId, Member<L>>,
+    plain: Roster<Plain<L>>,
+    members: Roster<Member<L>>,
     presence: Presence,
     /// When somebody last came, left or spoke.
     touched: Instant,
@@ -94,8 +95,8 @@ impl<L: Line> RoomState<L> {
             head: Seq::ZERO,
             log: Log::new(config.history),
             config,
-            plain: HashMap::new(),
-            members: HashMap::new(),
+            plain: Roster::new(),
+            members: Roster::new(),
             presence: Presence::default(),
             touched: now,
         }
@@ -108,7 +109,7 @@ impl<L: Line> RoomState<L> {
 
     /// How many sessions are told what is said.
     pub fn len(&self) -> usize {
-        self.members.len() + self.plain.keys().filter(|id| !self.members.contains_key(id)).count()
+        self.members.len() + self.plain.iter().filter(|(id, _)| !self.members.contains(*id)).count()
     }
 
     /// Whether there are none.
@@ -118,7 +119,7 @@ impl<L: Line> RoomState<L> {
 
     /// Whether a session is a member that speaks the layer.
     pub fn is_member(&self, id: SessionId) -> bool {
-        self.members.contains_key(&id)
+        self.members.contains(id)
     }
 
     /// Whether nobody would miss the room: it is empty, and nothing of it is kept any more.
@@ -136,16 +137,19 @@ impl<L: Line> RoomState<L> {
     /// presence. It may be one several times.
     pub fn join_plain(&mut self, now: Instant, id: SessionId, line: L) {
         self.touched = now;
-        self.plain.entry(id).or_insert_with(|| Plain { line, joined: 0 }).joined += 1;
+        match self.plain.get_mut(id) {
+            Some(plain) => plain.joined += 1,
+            None => self.plain.insert(id, Plain { line, joined: 1 }),
+        }
     }
 
     /// Takes back one [`RoomState::join_plain`].
     pub fn leave_plain(&mut self, now: Instant, id: SessionId) {
         self.touched = now;
-        if let Some(plain) = self.plain.get_mut(&id) {
+        if let Some(plain) = self.plain.get_mut(id) {
             plain.joined -= 1;
             if plain.joined == 0 {
-                self.plain.remove(&id);
+                self.plain.remove(id);
             }
         }
     }
@@ -168,7 +172,7 @@ impl<L: Line> RoomState<L> {
         let change = self.presence.enter(&who, id, join.meta.as_ref());
         let watches = join.presence && self.config.presence;
         let mut member = Member::new(line, who, watches);
-        member.is_drained = self.members.remove(&id).is_some_and(|earlier| earlier.is_drained);
+        member.is_drained = self.members.remove(id).is_some_and(|earlier| earlier.is_drained);
         self.announce(change, &mut effects, &mut lost);
         let list = if watches { self.presence.list(&self.name) } else { Vec::new() };
         let first = Notice::Begin(begin.clone()).write().ok();
@@ -207,17 +211,17 @@ impl<L: Line> RoomState<L> {
     pub fn leave(&mut self, now: Instant, id: SessionId) -> (bool, Effects<L>) {
         self.touched = now;
         let mut effects = Effects::default();
-        let was = self.members.contains_key(&id);
+        let was = self.members.contains(id);
         self.bury(vec![id], &mut effects);
         (was, effects)
     }
 
     /// Takes a member out and tells it why. One that lags cannot be told, and is to be ended. False: it was none.
     pub fn remove(&mut self, now: Instant, id: SessionId, code: &str, message: &str) -> (bool, Effects<L>) {
-        let Some(line) = self.members.get(&id).map(|member| member.line.clone()) else {
+        let Some(line) = self.members.get(id).map(|member| member.line.clone()) else {
             return (false, Effects::default());
         };
-        let is_told = !self.members.get(&id).is_some_and(Member::is_lagging) && {
+        let is_told = !self.members.get(id).is_some_and(Member::is_lagging) && {
             let (room, code, message) = (self.name.clone(), code.to_owned(), message.to_owned());
             let left = Notice::Left(Refusal { room, code, message }).write();
             left.is_ok_and(|left| line.offer(&left) == Offer::Taken)
@@ -232,7 +236,7 @@ impl<L: Line> RoomState<L> {
     /// A member tells something else of itself. False: it is none.
     pub fn update(&mut self, id: SessionId, meta: Option<&Json>) -> (bool, Effects<L>) {
         let mut effects = Effects::default();
-        let Some(member) = self.members.get(&id) else { return (false, effects) };
+        let Some(member) = self.members.get(id) else { return (false, effects) };
         let change = self.presence.update(&member.who, meta);
         let mut lost = Vec::new();
         self.announce(change, &mut effects, &mut lost);
@@ -243,7 +247,7 @@ impl<L: Line> RoomState<L> {
     /// Tells a member who is there. False: it is none.
     pub fn tell_presence(&mut self, id: SessionId) -> (bool, Effects<L>) {
         let mut effects = Effects::default();
-        let Some(member) = self.members.get_mut(&id) else { return (false, effects) };
+        let Some(member) = self.members.get_mut(id) else { return (false, effects) };
         let mut lost = Vec::new();
         if !member.mark_stale() {
             for item in self.presence.list(&self.name).into_iter().map(Item::notice) {
@@ -276,25 +280,25 @@ impl<L: Line> RoomState<L> {
         self.touched = now;
         self.head = at;
         let (mut effects, mut lost, mut told) = (Effects::default(), Vec::new(), 0);
-        for (id, plain) in self.plain.iter().filter(|(id, _)| Some(**id) != saying.except) {
+        for (id, plain) in self.plain.iter().filter(|(id, _)| Some(*id) != saying.except) {
             match plain.line.offer(body) {
                 Offer::Taken => told += 1,
-                Offer::Full => effects.ended.push((*id, plain.line.clone())),
+                Offer::Full => effects.ended.push((id, plain.line.clone())),
                 Offer::Refused | Offer::Gone => {}
             }
         }
         if let Some(payload) = payload {
-            for (id, member) in self.members.iter_mut().filter(|(id, _)| Some(**id) != saying.except) {
+            for (id, member) in self.members.iter_mut().filter(|(id, _)| Some(*id) != saying.except) {
                 let item = Item::said(at, payload.clone(), saying.key.clone());
                 match member.admit(item, &self.config) {
                     Admitted::Kept => told += 1,
                     Admitted::Overflow => {
-                        effects.ended.push((*id, member.line.clone()));
-                        lost.push(*id);
+                        effects.ended.push((id, member.line.clone()));
+                        lost.push(id);
                     }
-                    Admitted::Gone => lost.push(*id),
+                    Admitted::Gone => lost.push(id),
                 }
-                member.note_lag(*id, &mut effects);
+                member.note_lag(id, &mut effects);
             }
             let Saying { key, except, .. } = saying.clone();
             self.log.push(now, Entry { at, said: now, payload, key, except });
@@ -311,7 +315,7 @@ impl<L: Line> RoomState<L> {
     /// Offers a member what waits for it.
     pub fn drain(&mut self, id: SessionId) -> (Drained, Effects<L>) {
         let mut effects = Effects::default();
-        let Some(member) = self.members.get_mut(&id) else { return (Drained::Done, effects) };
+        let Some(member) = self.members.get_mut(id) else { return (Drained::Done, effects) };
         let drained = member.drain(&self.name, &self.presence);
         effects.left_out += member.take_left_out();
         match drained {
@@ -359,12 +363,12 @@ impl<L: Line> RoomState<L> {
             }
             match member.line.offer(&payload) {
                 Offer::Taken => {}
-                Offer::Gone => lost.push(*id),
+                Offer::Gone => lost.push(id),
                 // The whole list will do, once there is room.
                 Offer::Full | Offer::Refused => {
                     member.lag(&self.config);
                     member.mark_stale();
-                    member.note_lag(*id, effects);
+                    member.note_lag(id, effects);
                 }
             }
         }
@@ -373,7 +377,7 @@ impl<L: Line> RoomState<L> {
     /// Takes out those who are gone, which the others are told, which may find that more are gone.
     fn bury(&mut self, mut lost: Vec<SessionId>, effects: &mut Effects<L>) {
         while let Some(id) = lost.pop() {
-            let Some(member) = self.members.remove(&id) else { continue };
+            let Some(member) = self.members.remove(id) else { continue };
             let change = self.presence.leave(&member.who, id);
             self.announce(change, effects, &mut lost);
         }
