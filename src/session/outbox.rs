@@ -236,9 +236,11 @@ impl Outbox {
         closing || self.awaited > self.acked_ticket || full()
     }
 
-    /// Notes that the peer was asked about all that was sent.
+    /// Notes that the peer was asked about all that was put on the transport that carries now. More may have been sent before,
+    /// on others: of that this one brings no receipt yet.
     pub(super) fn note_asked(&mut self) {
-        self.asked = self.sent();
+        let given = self.acked.value().saturating_add(self.cursor as u64);
+        self.asked = Seq::new(given).unwrap_or(Seq::MAX);
     }
 
     /// Whether a receipt says more than those before.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::frame::{
     Ack, Attach, Attachment, Body, Close, CloseCode, Epoch, Frame, Hello, Json, Message, MessageKind, Poll,
-    Seq, SessionId, SessionKey, TransportKind, Window,
+    Role, Seq, SessionId, SessionKey, TransportKind, Window,
 };
 
 use super::{

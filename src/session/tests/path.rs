@@ -305,6 +305,41 @@ fn a_server_goes_on_in_small_steps_as_well() {
 }
 
 #[test]
+fn who_goes_in_small_steps_asks_for_the_receipt_of_each() {
+    let slow = |config: &mut Config| config.light_ack_delay = Duration::from_secs(2);
+    for speaks in [Role::Client, Role::Server] {
+        let mut ends = Ends::with(slow, slow);
+        ends.meet(WebSocket, Intent::Attach);
+        let speaker = if speaks == Role::Client { &mut ends.client } else { &mut ends.server };
+        for _ in 0..100 {
+            speaker.send(MessageKind::Plain, Body::from("m".repeat(100))).unwrap();
+        }
+        // More was sent than a fresh carrier is given at first.
+        for attachment in [1, 2].map(number) {
+            lend(&mut ends.client, attachment);
+            lend(&mut ends.server, attachment);
+            lose(&mut ends);
+            let next = ends.introduce(WebSocket, Intent::Attach);
+            let hello = hello_of(&lend(&mut ends.client, next));
+            bound(ends.server.handle_hello(ends.now, &hello));
+            let welcome = lend(&mut ends.server, next).swap_remove(0);
+            ends.client.handle_frame(ends.now, next, Via::Carrier, welcome);
+        }
+        lend(&mut ends.client, number(3));
+        lose(&mut ends);
+        let last = ends.introduce(WebSocket, Intent::Attach);
+        ends.say_hello(last);
+        // No time passes: no receipt comes by itself.
+        for _ in 0..8 {
+            ends.down(last);
+            ends.up(last, WebSocket);
+        }
+        ends.down(last);
+        assert_eq!((ends.client.held().0, ends.server.held().0), (0, 0), "{speaks:?}");
+    }
+}
+
+#[test]
 fn who_gets_no_receipts_is_not_careful() {
     let mut ends = Ends::with(|_| {}, |server| server.receipts = Receipts::Absent);
     for _ in 0..40 {
