@@ -71,8 +71,8 @@ pub(super) struct Binding {
     pub(super) pong: Option<u64>,
     /// Server: the latest ping that was answered.
     pub(super) ponged: u64,
-    /// Client: when the open poll began. Server: when the attachment did.
-    pub(super) polled_at: Moment,
+    /// When what is open now was begun. Client: its `hello` or poll. Server: the attachment.
+    pub(super) begun_at: Moment,
     /// Server: whether anything has come by a push of a stream's, which shows that its client has the `welcome`.
     pub(super) heard_of: bool,
 }
@@ -109,7 +109,7 @@ impl Binding {
             close_said: false,
             poll_open: false,
             poll_at: None,
-            polled_at: now,
+            begun_at: now,
             poll_fruitful: false,
             proved: false,
             push: PushState::default(),
@@ -138,7 +138,7 @@ impl Binding {
     /// Server: when to ping again.
     pub(super) fn next_ping(&self, now: Moment, heartbeat: Duration) -> Option<Moment> {
         let unheard_of = self.transport == TransportKind::Sse && !self.heard_of;
-        if unheard_of && now.since(self.polled_at) < KNOCKS_FOR {
+        if unheard_of && now.since(self.begun_at) < KNOCKS_FOR {
             return Some(later(now, KNOCK.min(heartbeat)));
         }
         (self.stage == Stage::Attached).then(|| later(now, heartbeat))

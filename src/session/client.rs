@@ -154,7 +154,7 @@ impl Session {
         let (key, auth) = (client.key.clone(), client.token.auth.clone());
         let now = self.now;
         let binding = self.binding_mut(attachment)?;
-        binding.polled_at = now;
+        binding.begun_at = now;
         let transport = binding.transport;
         Some(Hello {
             version: VERSION,

@@ -189,7 +189,7 @@ impl Session {
 
     /// Measures the round trip that began with the `hello` or poll of an attachment.
     pub(super) fn measure(&mut self, attachment: Attachment) {
-        let Some(began) = self.binding(attachment).map(|binding| binding.polled_at) else { return };
+        let Some(began) = self.binding(attachment).map(|binding| binding.begun_at) else { return };
         let took = self.now.since(began);
         self.client.iter_mut().for_each(|client| client.path.round_trip = Some(took));
     }
@@ -290,7 +290,7 @@ impl Session {
         let answer = self.answer_time();
         let heard = carrier.heard_at.max(path.arrived_at);
         if carrier.is_polling() {
-            let begun = later(carrier.polled_at, path.holds.asked()).max(path.arrived_at);
+            let begun = later(carrier.begun_at, path.holds.asked()).max(path.arrived_at);
             return carrier.poll_open.then(|| later(begun, answer));
         }
         if let Some(asked) = self.question(carrier.attachment) {
@@ -368,7 +368,7 @@ impl Session {
         let Some(binding) = self.binding_mut(attachment) else { return };
         let late = binding.until.is_some_and(|until| until <= now);
         let proving = binding.stage == Stage::Attached && !binding.proved;
-        if late && proving && until > now && now.since(binding.polled_at) < LONGEST_PROOF {
+        if late && proving && until > now && now.since(binding.begun_at) < LONGEST_PROOF {
             binding.until = Some(until);
         }
     }

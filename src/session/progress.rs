@@ -84,7 +84,7 @@ impl Session {
         Departure {
             quiet: now.since(binding.heard_at),
             idle,
-            polling: polling.then(|| now.since(binding.polled_at)),
+            polling: polling.then(|| now.since(binding.begun_at)),
             progressed: carried && self.progressed,
             delivered: carried && self.client.as_ref().is_some_and(|client| client.path.delivered),
             owing: !self.outbox.is_empty(),

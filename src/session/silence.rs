@@ -113,7 +113,7 @@ impl Session {
             binding.is_polling()
                 && binding.poll_open
                 && binding.proved
-                && now.since(binding.polled_at) >= least
+                && now.since(binding.begun_at) >= least
         };
         let Some(client) = &mut self.client else { return false };
         let holds = &mut client.path.holds;

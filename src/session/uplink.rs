@@ -83,7 +83,7 @@ impl Session {
         if !binding.is_polling() || !binding.poll_open {
             return;
         }
-        let early = now.since(binding.polled_at) < (hold / 2).max(EMPTY_POLL_PAUSE);
+        let early = now.since(binding.begun_at) < (hold / 2).max(EMPTY_POLL_PAUSE);
         if early && binding.proved && !binding.poll_fruitful {
             binding.poll_at = Some(later(now, EMPTY_POLL_PAUSE));
         }
@@ -106,7 +106,7 @@ impl Session {
         let binding = self.binding_mut(attachment)?;
         binding.poll_open = true;
         binding.poll_at = None;
-        binding.polled_at = now;
+        binding.begun_at = now;
         // A poll that must prove something is not held; none is held beyond the heartbeat.
         let hold = if binding.proved { hold } else { Duration::ZERO };
         self.note_hold(hold);
