@@ -321,20 +321,28 @@ async fn a_dropped_driver_leaves_nobody_waiting() {
 
 /// A transport whose reads may only be asked for again after `shrink`, as the trait has it: it wakes nobody itself then.
 #[derive(Debug)]
-struct Shrinking {
+struct Watched {
     inner: Pipe,
-    /// How often it was told to shrink, and whether it was read since.
-    told: Arc<Mutex<(usize, bool)>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
-impl Transport for Shrinking {
+#[derive(Debug, Default)]
+struct Seen {
+    /// How often it was told to shrink, and whether it was read since.
+    shrunk: (usize, bool),
+    /// What came is not given out meanwhile, and nobody is woken for it.
+    withheld: bool,
+}
+
+impl Transport for Watched {
     fn kind(&self) -> TransportKind {
         self.inner.kind()
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, TransportError>> {
-        self.told.lock().unwrap().1 = true;
-        self.inner.poll_recv(cx)
+        let mut seen = self.seen.lock().unwrap();
+        seen.shrunk.1 = true;
+        if seen.withheld { Poll::Pending } else { self.inner.poll_recv(cx) }
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
@@ -354,23 +362,29 @@ impl Transport for Shrinking {
     }
 
     fn shrink(&mut self) {
-        let mut told = self.told.lock().unwrap();
-        *told = (told.0 + 1, false);
+        let mut seen = self.seen.lock().unwrap();
+        seen.shrunk = (seen.shrunk.0 + 1, false);
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_transport_gives_its_room_back_after_a_large_message_and_is_read_again() {
+/// Two ends whose server reads by a transport that is watched.
+async fn watched() -> (Ends, Arc<Mutex<Seen>>) {
     let ends = ends();
     let (near, mut far) = pipe(TransportKind::WebSocket);
     let introduce = Command::Introduce { transport: Box::new(near), intent: Intent::Attach, auth: None };
     ends.client_link.deposit(introduce).unwrap();
     let Frame::Hello(hello) = first_frame(&mut far).await else { panic!("expected hello") };
-    let told = Arc::new(Mutex::new((0, false)));
-    let transport = Box::new(Shrinking { inner: far, told: Arc::clone(&told) });
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let transport = Box::new(Watched { inner: far, seen: Arc::clone(&seen) });
     let command = Command::Hello { hello, transport, behind: Vec::new(), expires: None, offer: None };
     ends.server_link.deposit(command).unwrap();
     ends.connected(TransportKind::WebSocket).await;
+    (ends, seen)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_gives_its_room_back_after_a_large_message_and_is_read_again() {
+    let (ends, seen) = watched().await;
     let mut server = ends.server;
     // The first time is after the greeting.
     for (size, shrunk) in [(8 << 10, 1), ((8 << 10) + 1, 2), (100, 2), (64 << 10, 3)] {
@@ -378,6 +392,32 @@ async fn a_transport_gives_its_room_back_after_a_large_message_and_is_read_again
         assert_eq!(server.recv().await.unwrap().body.len(), size);
         // The drivers come to rest.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(*told.lock().unwrap(), (shrunk, true), "after {size} bytes");
+        assert_eq!(seen.lock().unwrap().shrunk, (shrunk, true), "after {size} bytes");
     }
+}
+
+/// How long the server takes a client for alive of whom it reads nothing for so long.
+async fn alive_for(withheld: Duration) -> Option<Duration> {
+    let (ends, seen) = watched().await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    seen.lock().unwrap().withheld = true;
+    let begun = tokio::time::Instant::now();
+    let mut watch = ends.server.watch();
+    let gives_up = async {
+        while matches!(watch.changed().await, State::Connected { .. }) {}
+        begun.elapsed()
+    };
+    let gives_up = tokio::time::timeout(Duration::from_secs(300), gives_up);
+    let comes = async {
+        tokio::time::sleep(withheld).await;
+        seen.lock().unwrap().withheld = false;
+    };
+    tokio::join!(gives_up, comes).0.ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_judged_after_what_has_come_was_read() {
+    let silent = alive_for(Duration::from_secs(600)).await.expect("silence is found out");
+    // The pings were answered; nothing wakes the server before it would find them missing.
+    assert_eq!(alive_for(silent.saturating_sub(Duration::from_millis(1))).await, None);
 }
