@@ -80,7 +80,7 @@ pub(crate) async fn many_cuts_lose_nothing(lane: Lane) {
         }
     };
     // Half a minute by itself, if chance is against it: who is cut time after time comes back after longer pauses.
-    within(150, "everything arrives", talk).await;
+    within(60, "everything arrives", talk).await;
     pair.end().await;
 }
 
