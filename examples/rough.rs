@@ -57,6 +57,8 @@ fn rule<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Rule> {
         "close-old" => Rule::CloseOld(millis()?),
         "delay" => Rule::Delay(millis()?),
         "throttle" => Rule::Throttle { bytes_per_second: number.ok()? },
+        "one-at-a-time" => Rule::OneAtATime { notices: first == "notices" },
+        "one-each" => Rule::OneEach { every: millis()?, status: second.parse().ok()? },
         "captive-portal" => Rule::CaptivePortal,
         "refuse" => Rule::Refuse { status: status()? },
         _ => return None,

@@ -1,7 +1,7 @@
 /** How long to wait, and which transport to try next. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import { createPauses } from "../src/backoff.js";
 import type { TransportKind } from "../src/frame/frame.js";
 import { createPlan, SHORT_LIFE } from "../src/socket/plan.js";
@@ -74,29 +74,74 @@ test("two short lives in a row demote for a while", () => {
   assert.deepEqual(round(plan), ALL);
 });
 
-test("what failed twice where another works is tried last", () => {
+test("what failed where another works is tried last, and what failed where nothing works keeps its rank", () => {
   const plan = plannedFor(ALL);
-  for (const expected of ["websocket", "sse"]) {
-    plan.failed_("websocket");
-    plan.carried_("sse", ALL);
-    assert.equal(plan.next_(), expected);
+  plan.failed_("websocket");
+  plan.carried_("sse", ALL);
+  assert.deepEqual(round(plan), ["sse", "long-polling", "websocket"]);
+  const other = plannedFor(ALL);
+  round(other);
+  other.carried_("websocket", ALL);
+  assert.deepEqual(round(other), ALL);
+});
+
+test("where all are demoted those go first that were proved once, and the others in turn", () => {
+  const plan = plannedFor(ALL);
+  plan.demote_("sse", true);
+  plan.demote_("long-polling");
+  plan.demote_("websocket");
+  assert.deepEqual(round(plan), ["websocket", "long-polling", "sse"]);
+  for (const kind of ["websocket", "long-polling", "sse", "websocket"] as const) {
+    now += 1000;
+    plan.demote_(kind, true);
   }
+  assert.deepEqual(round(plan), ["long-polling", "sse", "websocket"]);
+});
+
+test("beside one that is under way what is demoted is dialled three seconds later than others", () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  now = 1;
+  const dialled: TransportKind[] = [];
+  const underWay_ = () => ["websocket" as const];
+  const plan = createPlan(ALL, undefined, { clock_: () => now, underWay_, dial_: (kind) => dialled.push(kind) });
+  for (const expected of ["sse", "long-polling"]) {
+    plan.race_(250);
+    mock.timers.tick(250);
+    assert.deepEqual(dialled.splice(0), [expected]);
+    plan.demote_("sse", true);
+  }
+  plan.demote_("long-polling");
+  plan.race_(250);
+  mock.timers.tick(250);
+  mock.timers.tick(2999);
+  assert.deepEqual(dialled, []);
+  mock.timers.tick(1);
+  assert.deepEqual(dialled, ["long-polling"]);
+  plan.race_(250);
+  mock.timers.tick(1000);
+  plan.race_();
+  mock.timers.tick(9000);
+  assert.equal(dialled.length, 1, "the race is over");
+  mock.timers.reset();
 });
 
 test("a transport that was asked for goes first until it is demoted", () => {
   const plan = plannedFor(ALL);
   plan.prefer_("long-polling");
   assert.equal(plan.next_(), "long-polling");
-  assert.equal(plan.better_("long-polling"), undefined);
+  assert.equal(plan.better_("long-polling", 0), undefined);
   plan.demote_("long-polling");
   assert.equal(plan.next_(), "websocket");
 });
 
-test("a better transport is one that stands above and is not demoted", () => {
+test("better transports are those that stand above, demoted or not, each in its turn", () => {
   const plan = plannedFor(ALL);
-  assert.equal(plan.better_("websocket"), undefined);
-  assert.equal(plan.better_("long-polling"), "websocket");
   plan.demote_("websocket");
-  assert.equal(plan.better_("long-polling"), "sse");
-  assert.equal(plan.better_("sse"), undefined);
+  for (const [kind, expected] of [
+    ["websocket", [undefined, undefined]],
+    ["sse", ["websocket", "websocket"]],
+    ["long-polling", ["websocket", "sse", "websocket"]],
+  ] as const) {
+    assert.deepEqual(expected.map((_, turn) => plan.better_(kind, turn)), expected);
+  }
 });

@@ -46,6 +46,7 @@ const begin = (config: Partial<Config> = {}) => {
     poll: (bound: Binding) => (session.http_!.poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms,
     pollEnded: (bound: Binding) => session.http_!.pollEnded_(bound),
     pushEnded: (bound: Binding, answered: boolean) => session.http_!.pushEnded_(bound, answered),
+    putOff: (bound: Binding, pause: number) => session.http_!.putOff_(bound, pause),
   };
 };
 const welcome = ({ attachment_ }: Binding, more: Partial<Welcome> = {}): Frame => [
@@ -263,8 +264,6 @@ test("a WebSocket on which messages wait and nothing comes is asked, and given u
   // What comes shows that it lives; the pong, that it carries both ways.
   pass(900);
   hear(bound, ["ping", 1]);
-  pass(900);
-  assert.deepEqual(saw(), []);
   pass(100);
   assert.deepEqual(saw(), [["detached", 1, "silent"]]);
   const next = met();
@@ -282,6 +281,103 @@ test("who was held up says what is its own to say, and judges later", () => {
   assert.deepEqual(said(bound), ["ack"]);
   assert.deepEqual(saw(), [["message", 1]]);
   pass(0);
+  assert.deepEqual(saw(), [["detached", 1, "silent"]]);
+});
+
+for (const kind of ["websocket", "sse"] as const) {
+  test(`messages may stand in front of the answer on a ${kind}, for half a minute, and what else comes says nothing`, () => {
+    const { bound, send, said, saw, pass, hear } = met({}, kind);
+    if (kind === "websocket") {
+      send(1);
+      said(bound);
+      pass(3000);
+    }
+    assert.ok(said(bound).includes("ping"));
+    for (let seq = 1; seq <= 33; seq++) {
+      pass(900);
+      assert.deepEqual(saw(), seq > 1 ? [["message", seq - 1]] : []);
+      hear(bound, message(seq));
+    }
+    pass(500);
+    hear(bound, message(34), ["ping", 1]);
+    saw();
+    pass(500);
+    assert.deepEqual(saw(), [["detached", 1, kind === "sse" ? "unproved" : "silent"]]);
+  });
+}
+
+/** One whose second poll has been held for so long. */
+const polling = (held: number) => {
+  const ends = met({}, "long-polling");
+  const { bound, poll, pollEnded, pass, send, said } = ends;
+  poll(bound);
+  pollEnded(bound);
+  assert.equal(poll(bound), 2000);
+  send(1);
+  assert.deepEqual(said(bound), ["msg"]);
+  pass(held);
+  return ends;
+};
+
+test("a push that waited behind a held poll is no lost one, and from then on polls are held for half a second", () => {
+  const { bound, poll, pollEnded, pushEnded, pass, said, saw } = polling(1000);
+  pushEnded(bound, false);
+  assert.equal(poll(bound), 500, "the open one makes room");
+  pass(500);
+  assert.deepEqual(said(bound), ["msg"]);
+  pushEnded(bound, false);
+  assert.deepEqual(saw(), []);
+  for (let time = 500; time < 600_000; time += 500) {
+    pollEnded(bound);
+    assert.equal(poll(bound), 500);
+    pass(500);
+  }
+  pollEnded(bound);
+  assert.equal(poll(bound), 1125, "it goes on from there");
+  pushEnded(bound, false);
+  assert.deepEqual(saw(), [["detached", 1, "uplink lost"]]);
+});
+
+test("a push beside a poll that was not held for long is a lost one", () => {
+  const { bound, poll, pushEnded, saw } = polling(999);
+  pushEnded(bound, false);
+  assert.equal(poll(bound), undefined);
+  pushEnded(bound, false);
+  assert.deepEqual(saw(), [["detached", 1, "uplink lost"]]);
+});
+
+test("what a box turns down for now has an answer: until a second behind the pause nothing counts as silent", () => {
+  const stream = met({}, "sse");
+  stream.said(stream.bound);
+  stream.pass(900);
+  for (const pause of [3000, 300]) stream.putOff(stream.bound, pause);
+  stream.pass(3999);
+  assert.deepEqual(stream.saw(), []);
+  stream.pass(1);
+  assert.deepEqual(stream.saw(), [["detached", 1, "unproved"]]);
+  const { bound, poll, pass, putOff, saw } = polling(1500);
+  putOff(bound, 3000);
+  pass(5999);
+  assert.equal(poll(bound), undefined);
+  pass(1);
+  assert.equal(poll(bound), 0);
+  putOff(bound, 300);
+  pass(1299);
+  assert.deepEqual(saw(), []);
+  pass(1);
+  assert.deepEqual(saw(), [["detached", 1, "silent"]]);
+});
+
+test("what is asked in such a pause is to be answered behind it", () => {
+  const { bound, session, said, hear, pushEnded, putOff, pass, saw } = met({}, "sse");
+  said(bound);
+  hear(bound, ["pong", 1]);
+  pushEnded(bound, true);
+  putOff(bound, 3000);
+  session.probe_();
+  pass(3999);
+  assert.deepEqual(saw(), []);
+  pass(1);
   assert.deepEqual(saw(), [["detached", 1, "silent"]]);
 });
 
@@ -392,7 +488,7 @@ test("a poll is held longer, by half, each time that nothing came until its hold
       pollEnded(bound);
       return hold;
     });
-  assert.deepEqual(holds(meet(), 8), [2000, 3000, 4500, 6750, 10_125, 15_187, 22_781, 25_000]);
+  assert.deepEqual(holds(meet(), 8), [2000, 3000, 4500, 6750, 10_125, 15_187, 22_780, 25_000]);
   const bound = meet();
   assert.deepEqual(holds(bound, 3), [2000, 3000, 4500]);
   poll(bound);

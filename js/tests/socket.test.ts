@@ -614,8 +614,8 @@ test("where there are too many requests the next hello waits a second, if nobody
 for (const [status, times, retryAfter, passes] of [
   [429, 4, 1, true],
   [429, 5, 0, false],
-  [503, 2, "soon", true],
-  [503, 3, 0, false],
+  [503, 3, "soon", true],
+  [503, 4, 0, false],
   [503, 1, 2, false],
   [502, 1, 0, false],
 ] as const) {
@@ -630,14 +630,64 @@ for (const [status, times, retryAfter, passes] of [
   });
 }
 
-test("a push that a box turns down for now is sent again", async () => {
+for (const [status, times, after] of [[503, 1, 300], [503, 3, 2500], [429, 4, 5500]] as const) {
+  test(`a push that a box turns down ${times} times by ${status} is sent again, and was not unanswered meanwhile`, async () => {
+    const { socket } = await open({ transports: ["long-polling"] });
+    host.portal = { status, times, type: "text/html", body: "<html>", only: /^\["push"/ };
+    socket.send("x");
+    await pass(after - 50);
+    assert.deepEqual(host.heard, []);
+    await pass(100);
+    assert.deepEqual([host.heard, host.hellos.length], [["x"], 1]);
+    await pass(30_000);
+    assert.deepEqual([host.heard, host.hellos.length], [["x"], 1]);
+  });
+}
+
+test("where a box makes one request at a time a conversation goes on", async () => {
+  const { fetch } = host;
+  let last: Promise<unknown> = Promise.resolve();
+  host.fetch = (url, init) => {
+    const gone = new Promise<never>((_, reject) => init.signal!.addEventListener("abort", () => reject(new DOMException("", "AbortError"))));
+    const mine = last.then(() => (init.signal!.aborted ? gone : fetch.call(host, url, init)));
+    last = Promise.race([mine, gone]).catch(() => undefined);
+    return Promise.race([mine, gone]);
+  };
   const { socket } = await open({ transports: ["long-polling"] });
-  host.portal = { status: 503, times: 1, type: "text/html", body: "<html>", only: /^\["push"/ };
-  socket.send("x");
-  await pass(250);
-  assert.deepEqual(host.heard, []);
-  await pass(100);
-  assert.deepEqual([host.heard, host.hellos.length], [["x"], 1]);
+  host.handle = (session, [, , , body]) => void session.send("msg", 0, JSON.stringify(body), 9);
+  await pass(60_000);
+  const said: number[] = [];
+  for (let count = 0; count < 20; count++) {
+    const begin = Date.now();
+    socket.send(count);
+    while (host.heard.length <= count) await pass(50);
+    said.push(Date.now() - begin);
+    await pass(2000);
+  }
+  assert.ok(said[0]! <= 2000 && said.slice(1).every((took) => took <= 600), said.join());
+  assert.equal(host.hellos.length, 1);
+});
+
+test("what had no welcome when one that began later had is tried last the next time", async () => {
+  for (const mode of ["mute", "hang"] as const) {
+    host.mode = mode;
+    const { socket } = await open({ transports: ["websocket", "long-polling"] });
+    await pass(400);
+    assert.equal(socket.state.status, "connected");
+    host.sessions.clear();
+    let dials = 0;
+    const { push } = host.sockets;
+    host.sockets.push = (...sockets) => {
+      dials++;
+      return push.apply(host.sockets, sockets);
+    };
+    await pass(5000);
+    assert.deepEqual([socket.state.status, dials], ["connected", 0]);
+    await soon(socket.request("x"));
+    host.mode = "accept";
+    void socket.close();
+    await pass(1000);
+  }
 });
 
 test("a poll that is answered by a welcome was answered by a cache, and has failed", async () => {

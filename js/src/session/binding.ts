@@ -21,8 +21,10 @@ export interface Binding {
   until_: number;
   /** When something last proved that the path lives. */
   heard_: number;
-  /** When its `hello` went. */
+  /** When its `hello` went, or it was asked last whether it lives. */
   asked_: number;
+  /** Until when what a box has turned down for now is not sent again. */
+  pausedUntil_: number;
   helloDue_?: boolean;
   attachDue_?: boolean;
   /** The number of the latest ping. */

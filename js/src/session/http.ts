@@ -10,6 +10,9 @@ import type { Outbox } from "./outbox.js";
 
 const MAX_PUSH_RETRY = 5_000;
 const MAX_UNANSWERED_PUSHES = 2;
+/** Beside a poll that was held for so long a push may have waited behind it; and how long polls are held then. */
+const STUCK_AFTER = 1_000;
+const SHORT_HOLD = 500;
 /** After a poll that was answered early and empty: somebody else may be polling. */
 const EMPTY_POLL_PAUSE = 500;
 
@@ -21,17 +24,19 @@ export interface Inner {
   carries_(bound: Binding): boolean;
   now_(): number;
   /** How long a path may be silent. */
-  calm_(): number;
-  answerTime_(): number;
+  calm_(bound: Binding): number;
+  /** Notes that it may not be silent for longer, for now. */
+  learn_(bound: Binding, silence: number): void;
+  answerBy_(bound: Binding): number;
   detach_(bound: Binding, why: "uplink lost"): void;
   /** Notes that what was said may have been lost. */
   doubt_(): void;
   request_(bound: Binding, hold: number): Frame | undefined;
 }
 
-export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, answerTime_, detach_, doubt_, request_ }: Inner) => {
+export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, learn_, answerBy_, detach_, doubt_, request_ }: Inner) => {
   /** How long a poll is to be held. */
-  const hold = (bound: Binding) => Math.min((bound.hold_ ??= config_.hold_), calm_(), config_.longestHold_) | 0;
+  const hold = (bound: Binding) => Math.min((bound.hold_ ??= config_.hold_), calm_(bound), config_.longestHold_) | 0;
 
   return {
     /** Notes that the push in flight has ended. What the server did not take is sent again: at once if it took something,
@@ -50,7 +55,11 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, answe
         bound.closingSaid_ = bound.closeSaid_ = false;
         bound.pingDue_ = !bound.proved_ && bound.ping_ > 0;
         bound.pongDue_ ??= bound.pongSaid_;
-        if (!refused && ++bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach_(bound, "uplink lost");
+        if (bound.pollOpen_ && bound.proved_ && now_() - bound.polled_ >= STUCK_AFTER && calm_(bound) > SHORT_HOLD) {
+          // A box may make one request at a time: then it waited behind the poll, which makes room, as later ones do soon.
+          learn_(bound, SHORT_HOLD);
+          bound.pollOpen_ = false;
+        } else if (!refused && ++bound.unanswered_ >= MAX_UNANSWERED_PUSHES) return detach_(bound, "uplink lost");
       }
       if (acked > bound.pushAcked_ || !repeats) {
         bound.fruitless_ = 0;
@@ -72,8 +81,16 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, answe
       bound.pollOpen_ = !!poll;
       bound.fruitful_ = !proved_;
       bound.polled_ = now_();
-      if (poll && proved_) bound.probeAt_ = now_() + hold(bound) + answerTime_();
+      if (poll && proved_) bound.probeAt_ = answerBy_(bound) + hold(bound);
       return poll;
+    },
+
+    /** Notes that a box has turned a request down, which is made again after a pause. That is an answer, and so long it need not
+     * give another. */
+    putOff_(bound: Binding, pause: number) {
+      bound.pausedUntil_ = Math.max(bound.pausedUntil_, now_() + pause);
+      if (bound.until_ < Infinity) bound.until_ = answerBy_(bound);
+      if (bound.pollOpen_ && bound.proved_) bound.probeAt_ = answerBy_(bound) + hold(bound);
     },
 
     /** Notes that the open poll was answered and all its frames were handed over. */
@@ -83,7 +100,7 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, answe
       const early = now - bound.polled_ < Math.max(hold(bound) / 2, EMPTY_POLL_PAUSE);
       if (early && !bound.fruitful_) bound.pollAt_ = now + EMPTY_POLL_PAUSE;
       // What was held so long may be held longer.
-      if (!early && !bound.fruitful_) bound.hold_! *= 1.5;
+      if (!early && !bound.fruitful_) bound.hold_ = hold(bound) * 1.5;
       bound.pollOpen_ = bound.fruitful_ = false;
       bound.probeAt_ = Infinity;
       bound.heard_ = now;

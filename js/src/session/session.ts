@@ -81,6 +81,9 @@ const VERDICT = 600_000;
 const SILENCE = 1_000;
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
+/** The longest that a path is left unproved because messages go on coming. */
+const LONGEST_PROOF = 30_000;
+
 export const createSession = (config: Config, id: string, key: string, now: number, rules?: HttpRules, saved: Partial<Saved> = {}) => {
   let epoch = saved.epoch_;
   /** The live attachments, by their numbers. */
@@ -108,10 +111,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   let heartbeat = 0;
   /** Carriers in a row that died before anything got through. */
   let fruitless = 0;
-  /** After so much silence a path is asked, and so long a poll is held, because one was cut in twice the time; until when that
-   * counts. */
-  let quiet = 0;
-  let quietUntil = 0;
+  /** After so much silence a path of a kind is asked, and so long a poll is held, because one did not outlive twice the time; until
+   * when that counts. */
+  const calms: Partial<Record<TransportKind, readonly [silence: number, until: number]>> = {};
   /** The latest round trip that was measured; unknown it is long. */
   let trip = Infinity;
   let maxMessage = limits.message_;
@@ -130,10 +132,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   const detach = (bound: Binding, why: Why, close?: Close) => {
     if (!bindings.includes(bound)) return;
     const silence = now - bound.heard_;
-    if (why === "ended" && bound.proved_ && silence >= 1000) {
-      quiet = silence / 2;
-      quietUntil = now + VERDICT;
-    }
+    if (why === "ended" && bound.proved_ && silence >= 1000) learn(bound, silence / 2);
     if (carrier() === bound && outbox.isAdvanced_() && outbox.acked_() === bound.base_) fruitless++;
     bindings = bindings.filter((other) => other !== bound);
     if (phase === ENDED) return;
@@ -170,13 +169,16 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     fence(bound, false);
     // A candidate's silence is not counted before.
     bound.heard_ = now;
-    bound.until_ = now + answerTime();
+    bound.until_ = answerBy(bound);
     // On long-polling the first poll says it.
     bound.attachDue_ = bound.kind_ !== "long-polling";
   };
 
   /** How long to wait for what takes one round trip. */
   const answerTime = () => Math.min(Math.max(trip * 4, 1000), config.proveWithin_) + (outbox.flying_() >> SLOW);
+
+  /** By when what is asked now is to be answered: what a box turns down for now is asked behind a pause. */
+  const answerBy = ({ pausedUntil_ }: Binding) => Math.max(now, pausedUntil_) + answerTime();
 
   const silentAt = ({ stage_, heard_ }: Binding) => (stage_ < ATTACHING ? Infinity : heard_ + heartbeat * 1.5);
 
@@ -188,7 +190,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     bound.tried_ = bound.eventful_ && now <= bound.trialUntil_!;
     if (bound.tried_) bound.silence_ *= 2;
     bound.eventful_ = false;
-    bound.until_ = now + answerTime();
+    bound.asked_ = now;
+    bound.until_ = answerBy(bound);
     // A newer poll takes the place of the one that may hang.
     bound.pollOpen_ = false;
     bound.pollAt_ = Infinity;
@@ -200,16 +203,24 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   };
   /** A WebSocket on which messages wait for their receipt is asked when nothing comes: not before it may be due. What may be
    * cut for its silence is asked before, and so is what may hold back the end of a burst. */
-  const doubtAt = ({ kind_, eventful_, silence_, trialUntil_ }: Binding) =>
-    kind_ === "long-polling"
+  const doubtAt = (bound: Binding) => {
+    const { kind_, eventful_, silence_, trialUntil_ } = bound;
+    return kind_ === "long-polling"
       ? Infinity
       : now +
         Math.min(
-          calm(),
+          calm(bound),
           kind_ === "websocket" && outbox.isAdvanced_() ? config.lightAckDelay_ + answerTime() : Infinity,
           eventful_ && now + silence_ <= trialUntil_! ? silence_ : Infinity,
         );
-  const calm = () => (now < quietUntil ? quiet : Infinity);
+  };
+  const calm = ({ kind_ }: Binding) => {
+    const [silence, until] = calms[kind_] ?? [0, 0];
+    return now < until ? silence : Infinity;
+  };
+  const learn = (bound: Binding, silence: number) => {
+    calms[bound.kind_] = [Math.min(silence, calm(bound)), now + VERDICT];
+  };
 
   /** Gives up waiting for an answer, if that was long enough. */
   const abandonIfDue = () => {
@@ -223,6 +234,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   const handleMessage = (bound: Binding, push: boolean, frame: MessageFrame) => {
     const [tag, seq, re, body, size] = frame;
     bound.eventful_ = true;
+    // What stands in front of the answer takes its time; but the uplink may be dead.
+    if (!push && !bound.proved_ && now - bound.asked_ < LONGEST_PROOF) bound.until_ = answerBy(bound);
     if (phase) {
       // The closer takes no more: its close says what it received.
       refused ||= seq > inbox.received_();
@@ -299,7 +312,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     trip = now - bound.asked_;
     bound.heard_ = now;
     // The path is to be proved, and attached if that is still to be said.
-    bound.until_ = now + answerTime();
+    bound.until_ = answerBy(bound);
     if (bound.kind_ === "websocket") prove(bound);
     if (bound.kind_ === "sse") {
       bound.ping_ = bound.attachment_;
@@ -342,7 +355,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     bound.proved_ ||= bound.kind_ === "long-polling";
     bound.stage_ = ATTACHED;
     bound.candidate_ = false;
-    bound.until_ = bound.proved_ ? Infinity : now + answerTime();
+    bound.until_ = bound.proved_ ? Infinity : answerBy(bound);
     fence(bound);
     rewind(bound);
     doubt();
@@ -491,11 +504,12 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   const inner: Inner = {
     config_: config,
     outbox_: outbox,
-    answerTime_: answerTime,
+    answerBy_: answerBy,
     has_: (bound) => bindings.includes(bound),
     carries_: (bound) => carrier() === bound,
     now_: () => now,
-    calm_: () => Math.min(calm(), heartbeat),
+    calm_: (bound) => Math.min(calm(bound), heartbeat),
+    learn_: learn,
     detach_: detach,
     doubt_: doubt,
     request_: (bound, hold_ms) => (phase === ENDED || !inbox.isSafe_() ? undefined : ["poll", { ...address(bound), ...tellOn(bound), hold_ms }]),
@@ -592,6 +606,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         asked_: now,
         polled_: now,
         helloDue_: true,
+        pausedUntil_: 0,
         pollAt_: Infinity,
         probeAt_: Infinity,
         retryAt_: Infinity,
@@ -634,8 +649,6 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       if (!push || bound.kind_ === "websocket") bound.heard_ = now;
       // A receipt that opens the window is as good as a message: what waits for it goes at once.
       if (!push && (tag !== "ack" || outbox.isNews_(value, frame[2] ?? value))) bound.fruitful_ = true;
-      // What is slow is not dead.
-      if (!push && stage_ === ATTACHED && !bound.proved_) bound.until_ = now + answerTime();
       handle(bound, push, frame);
       if (!push) bound.probeAt_ = doubtAt(bound);
       inbox.arm_(now, config.ackDelay_, lightDelay);

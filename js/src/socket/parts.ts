@@ -48,7 +48,7 @@ export interface Parts {
   readonly renewal_?: (renew: () => void) => (expires: number) => void;
   /** Hears of each carrier that has ended, and whether it ever worked; and then of none. */
   readonly patience_?: (inner: PatienceInner) => (ended?: Binding, worked?: unknown) => void;
-  /** Tries better transports beside the one that carries, until it is told of none; or another of its kind, before it ends by
-   * itself at an age at which others did. */
-  readonly roaming_?: (seek: (kind: TransportKind, same?: boolean) => void) => Roaming;
+  /** Tries better transports beside the one that carries, in turn, until it is told of none; or another of its kind, before it ends
+   * by itself at an age at which others did. */
+  readonly roaming_?: (seek: (kind: TransportKind, turn?: number) => void) => Roaming;
 }

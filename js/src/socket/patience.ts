@@ -12,19 +12,18 @@ export const patience = (within: number): Parts => ({
   patience_({ session_, reason_, giveUp_ }) {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let hopeful = false;
-    /** A path that was proved has carried it in vain. */
-    let wasted = false;
     /** The time is over: what carries it must be proved. */
     let overdue = false;
     /** Messages of which it is known. */
     let received = 0;
+    /** Carriers in a row that brought nothing on, and since when. */
     let fruitless = 0;
     let since = 0;
 
     const judge = () => {
       const session = session_();
       const long = fruitless >= FRUITLESS && Date.now() - since >= FRUITLESS_FOR;
-      const carried = !wasted && session.bindings_().some(({ proved_, probed_ }) => proved_ || probed_);
+      const carried = !fruitless && session.bindings_().some(({ proved_, probed_ }) => proved_ || probed_);
       const lost = overdue && !hopeful && !session.receipt_()[0] && !carried;
       if (long || lost) giveUp_(close("timed_out", "nothing passes"));
     };
@@ -47,7 +46,6 @@ export const patience = (within: number): Parts => ({
         hopeful = true;
         fruitless = 0;
       } else {
-        wasted ||= !!worked;
         if (!fruitless++) since = Date.now();
       }
       received = now;

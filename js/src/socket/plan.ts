@@ -1,4 +1,5 @@
-/** Which transport to try next: ranks, remembers what failed in this round, demotes what opens and does not last. */
+/** Which transport to try next: ranks, remembers what failed in this round, demotes what opens and does not last. It implements what
+ * `docs/PROTOCOL.md`, "Starting" and "Switching", says of ranks and demotions. */
 
 import type { TransportKind } from "../frame/frame.js";
 import type { Close } from "../session/close.js";
@@ -6,6 +7,8 @@ import type { Close } from "../session/close.js";
 /** A transport that ends within this time of its opening was short-lived; after two in a row it is demoted. */
 export const SHORT_LIFE = 5_000;
 const DEMOTED_FOR = 600_000;
+/** What was demoted waits so much longer before it is dialled beside another. */
+const DEMOTED_WAITS = 3_000;
 
 /** What a plan needs of a socket. */
 export interface Dialler {
@@ -25,22 +28,22 @@ export const createPlan = (allowed: readonly TransportKind[], first: TransportKi
   let otherwise = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const shortLived: Partial<Record<TransportKind, boolean>> = {};
-  const demotedUntil: Partial<Record<TransportKind, number>> = {};
+  const demoted: Partial<Record<TransportKind, readonly [until: number, place: number]>> = {};
 
-  const isDemoted = (kind: TransportKind) => demotedUntil[kind]! > clock_();
-  const demote = (kind: TransportKind) => {
+  /** Where it stands among others: at first, behind them, or where it opened and was not proved, behind all, in turn. */
+  const placeOf = (kind: TransportKind): number => {
+    const [until, place] = demoted[kind] ?? [0, 0];
+    return clock_() < until ? place : 0;
+  };
+  const demote = (kind: TransportKind, distrusted?: boolean) => {
+    const until = clock_() + DEMOTED_FOR;
     shortLived[kind] = false;
-    demotedUntil[kind] = clock_() + DEMOTED_FOR;
+    demoted[kind] = [until, distrusted ? until : 1];
   };
-  const shorten = (kind: TransportKind) => {
-    if (shortLived[kind]) demote(kind);
-    else shortLived[kind] = true;
-  };
+  const foremost = (kinds: readonly TransportKind[]): TransportKind | undefined => [...kinds].sort((one, other) => placeOf(one) - placeOf(other))[0];
 
-  const next = (underWay: readonly TransportKind[] = []): TransportKind | undefined => {
-    const order = [preferred ?? first ?? ranked[0]!, ...ranked].filter((kind) => !failed.includes(kind) && !underWay.includes(kind));
-    return order.find((kind) => !isDemoted(kind)) ?? order[0];
-  };
+  const next = (underWay: readonly TransportKind[] = []): TransportKind | undefined =>
+    foremost([preferred ?? first ?? ranked[0]!, ...ranked].filter((kind) => !failed.includes(kind) && !underWay.includes(kind)));
 
   /** Begins a new round; gives the close with which the server refused all that was tried in the last, if it did. */
   const restart = (): Close | undefined => {
@@ -61,16 +64,20 @@ export const createPlan = (allowed: readonly TransportKind[], first: TransportKi
     /** Dials the next beside those that are not welcomed, when they have had so long for themselves; or does not. */
     race_(wait?: number) {
       clearTimeout(timer);
-      const dialNext = () => {
+      const dialNext = (waited?: boolean) => {
         const underWay = underWay_();
         const kind = underWay[0] && next(underWay);
-        if (kind) dial_(kind);
+        if (!kind) return;
+        if (waited || !placeOf(kind)) dial_(kind);
+        // Where a box makes one request at a time, it would only stand in the way of the others.
+        else timer = setTimeout(dialNext, DEMOTED_WAITS, true);
       };
       if (wait !== undefined) timer = setTimeout(dialNext, wait);
     },
-    /** A transport that is better than the one that carries, and not known not to work. */
-    better_(kind: TransportKind): TransportKind | undefined {
-      return preferred ? undefined : ranked.slice(0, Math.max(ranked.indexOf(kind), 0)).find((other) => !isDemoted(other));
+    /** A transport that ranks above the one that carries, one after the other: what was demoted may have come to work. */
+    better_(kind: TransportKind, turn: number): TransportKind | undefined {
+      const better = ranked.slice(0, Math.max(ranked.indexOf(kind), 0));
+      return preferred ? undefined : better[turn % better.length];
     },
     failed_(kind: TransportKind, offered?: Close) {
       failed.push(kind);
@@ -79,22 +86,20 @@ export const createPlan = (allowed: readonly TransportKind[], first: TransportKi
       if (kind === first) first = undefined;
     },
     restart_: restart,
-    /** Notes that a transport carries the session: what failed in this round may be worse than it. A browser does not
-     * tell a network that is down from a WebSocket that is blocked, so it takes two such rounds. Takes the server's word for
-     * the ranks, within what the application allows. */
+    /** Notes that a transport carries the session: what failed in this round is worse than it. Takes the server's word for the
+     * ranks, within what the application allows. */
     carried_(kind: TransportKind, offered: readonly TransportKind[]) {
       const both = offered.filter((kind) => allowed.includes(kind));
       ranked = both.length ? both : allowed;
-      for (const other of new Set(failed)) if (other !== kind) shorten(other);
+      for (const other of failed) if (other !== kind) demote(other, true);
       restart();
     },
     /** Notes that a transport which carried has ended, not by anybody's decision, after so long. */
     endedAfter_(kind: TransportKind, life: number) {
-      if (life < SHORT_LIFE) shorten(kind);
-      else {
-        shortLived[kind] = false;
-        demotedUntil[kind] = 0;
-      }
+      const isShort = life < SHORT_LIFE;
+      if (isShort && shortLived[kind]) demote(kind);
+      else shortLived[kind] = isShort;
+      if (!isShort) delete demoted[kind];
     },
   };
 };

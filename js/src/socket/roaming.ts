@@ -32,12 +32,13 @@ export const roaming: Parts = {
         if (!atOnce) {
           clearTimeout(replacing);
           const [age, until] = limits[kind!] ?? [0, 0];
-          if (now < until) replacing = setTimeout(() => seek(kind!, true), age * 0.8);
+          if (now < until) replacing = setTimeout(() => seek(kind!), age * 0.8);
         }
         if (atOnce || now - since > STEADY) pause = FIRST;
         since = now;
+        let turn = 0;
         const look = () => {
-          seek(kind!);
+          seek(kind!, turn++);
           wait();
         };
         const wait = () => {

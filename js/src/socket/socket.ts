@@ -34,8 +34,16 @@ const LATE = 1_000;
 /** How much later it is judged then. */
 const REPRIEVE = 2_000;
 
+/** What is being opened, and since when. */
+interface Attempt {
+  begun_: number;
+  carrier_?: Carrier;
+  timer_?: ReturnType<typeof setTimeout>;
+}
+
 /** A transport that was introduced to the session. */
 export interface Bound extends Binding {
+  begun_: number;
   carrier_: Carrier;
   wished_: boolean;
   /** Since when it carries, or did. */
@@ -101,7 +109,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   let session = begin(journal_?.saved_);
   let state: State = { status: "connecting" };
   /** What is being opened: not introduced yet. */
-  const dials = new Map<TransportKind, { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> }>();
+  const dials = new Map<TransportKind, Attempt>();
   let retryTimer: ReturnType<typeof setTimeout> | undefined;
   let moveTimer: ReturnType<typeof setTimeout> | undefined;
   let dueTimer: ReturnType<typeof setTimeout> | undefined;
@@ -268,7 +276,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
 
   const dial = async (kind: TransportKind, wished = false) => {
     if (wished) stopDialling();
-    const attempt: { carrier_?: Carrier; timer_?: ReturnType<typeof setTimeout> } = {};
+    const attempt: Attempt = { begun_: clock() };
     dials.set(kind, attempt);
     const isMine = () => dials.get(kind) === attempt;
     const isOver = () => {
@@ -303,7 +311,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     }
     if (!isMine()) return;
     limit("no_answer");
-    const begun = clock();
+    const begun = (attempt.begun_ = clock());
     plan?.race_(HEAD_START);
     const target: Target = {
       url_: urlOf(),
@@ -323,7 +331,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         isOver();
         plan?.race_(Math.max(HEAD_START, 2 * (clock() - begun)));
         const bound = current().introduce_(kind, !!bounds()[0], token);
-        if (bound) mine = Object.assign(bound, { carrier_: carrier, wished_: wished });
+        if (bound) mine = Object.assign(bound, { carrier_: carrier, wished_: wished, begun_: begun });
         else carrier.end_();
         wake();
       },
@@ -354,14 +362,14 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   // What the session tells.
 
   const attached = (bound: Bound, resumed: boolean) => {
-    const { kind_, wished_ } = bound;
-    const now = clock();
+    const { kind_, wished_, begun_ } = bound;
     const wasCut = state.status === "reconnecting";
-    bound.openedAt_ = now;
+    bound.openedAt_ = clock();
     if (wished_) plan?.prefer_(kind_);
     else if (memory) memory.note_(kind_);
+    // What began later was quicker.
+    for (const [kind, other] of dials) if (other.begun_ < begun_) plan?.failed_(kind);
     plan?.carried_(kind_, session.offered_());
-    // What another was quicker than.
     if (!wished_) {
       stopDialling();
       for (const other of bounds().slice()) if (other.attachment_ > bound.attachment_ && !other.wished_) session.detach_(other);
@@ -383,7 +391,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       const life = now - openedAt_;
       if (life >= SHORT_LIFE) pauses.reset_();
       // It opened and does not carry both ways.
-      if (/^u/.test(why)) plan?.demote_(kind_);
+      if (/^u/.test(why)) plan?.demote_(kind_, !worked && why === "unproved");
       // Otherwise somebody decided so.
       else if (!close && why !== "superseded") {
         plan?.endedAfter_(kind_, life);
@@ -400,7 +408,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     if (away) return;
     // Where another is under way, the session attaches it by itself.
     if (bounds()[0] || dials.size) {
-      if (!openedAt_ && state.status !== "connected" && why !== "superseded") failed(kind_, reason);
+      if (openedAt_ || state.status === "connected") return;
+      // It had no welcome when one that began later had.
+      if (why === "superseded") plan?.failed_(kind_);
+      else failed(kind_, reason);
       return;
     }
     if (close) closed(kind_, close);
@@ -493,8 +504,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     // Where it fails the server says `auth_expired` in time.
     void Promise.resolve(true).then(options.token).then(renewed, () => undefined);
   });
-  const roaming = roaming_?.((kind, same) => {
-    const next = same ? kind : plan?.better_(kind);
+  const roaming = roaming_?.((kind, turn) => {
+    const next = turn === undefined ? kind : plan?.better_(kind, turn);
     if (next && !dials.size && !bounds()[1]) void dial(next);
   });
 

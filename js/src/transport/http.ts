@@ -15,7 +15,7 @@ import type { Transport } from "./transport.js";
 const LINGER = 2_000;
 
 /** After such pauses a `poll` or push is sent again that is one too many for a box on the way, or for which it has no room. */
-const PAUSES: Partial<Record<number, readonly number[]>> = { 429: [300, 700, 1500, 3000], 503: [300, 700] };
+const PAUSES: Partial<Record<number, readonly number[]>> = { 429: [300, 700, 1500, 3000], 503: [300, 700, 1500] };
 /** The longest pause that is made because a box asks for it; and how long to wait where there are too many `hello`s. */
 const PAUSE = 1_000;
 
@@ -73,11 +73,11 @@ const overHttp = (kind_: TransportKind): Transport => ({
       const control = new AbortController();
       const { signal } = control;
       open.add(control);
-      const timer = within && setTimeout(() => control.abort(), within);
       const insist = async (turn: number): Promise<void> => {
+        const timer = within && setTimeout(() => control.abort(), within);
         let ok;
         try {
-          const request = fetch(url_, {
+          const answer = fetch(url_, {
             method: "POST",
             body: body as BodyInit,
             // `text/plain` lets a page of another origin send without a preflight.
@@ -87,12 +87,14 @@ const overHttp = (kind_: TransportKind): Transport => ({
             redirect: "manual",
             signal,
           });
-          ok = await read(await request, !!within);
+          ok = await answer.then((response) => read(response, !!within)).finally(() => clearTimeout(timer));
         } catch (cause) {
           const { status = 0, retryAfter = 0 } = cause as ThroughlineError;
           const pause = welcomed && retryAfter <= PAUSE && PAUSES[status]?.[turn];
           if (pause) {
-            await new Promise((resolve) => setTimeout(resolve, Math.max(pause, retryAfter)));
+            const wait = Math.max(pause, retryAfter);
+            hooks.rules_((rules, bound) => rules.putOff_(bound, wait));
+            await new Promise((resolve) => setTimeout(resolve, wait));
             return insist(turn + 1);
           }
           if (within) done(false, cause);
@@ -102,10 +104,7 @@ const overHttp = (kind_: TransportKind): Transport => ({
         }
         done(ok);
       };
-      void insist(0).finally(() => {
-        clearTimeout(timer);
-        open.delete(control);
-      });
+      void insist(0).finally(() => open.delete(control));
       return control;
     };
 

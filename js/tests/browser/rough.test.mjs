@@ -161,6 +161,43 @@ test("where nothing passes there is one typed error", () =>
     [[REFUSED, "1 swallow-post"], []],
   ]));
 
+/** The bounds of `tests/rough/places.rs`, and a second for a machine that has other things to do. */
+test("where a box makes one request at a time, or lets in one a second, a conversation goes on", async () => {
+  const runs = [
+    ["1 one-at-a-time notices", 6000, 1000],
+    ["1 one-at-a-time", 6000, 1000],
+    ["1 one-each 1000 429", 9000, 4000],
+    ["1 one-each 1000 503", 9000, 4000],
+  ].flatMap(([rule, first, usual]) => [HTTP, ALL, ["long-polling"]].map((transports) => ({ rule, first, usual, transports })));
+  const failed = [];
+  const worker = async () => {
+    for (let run; (run = runs.shift()); ) {
+      const { rule, first, usual, transports } = run;
+      const name = `${rule} by ${transports}`;
+      if (!name.includes(process.env.ROUGH ?? "")) continue;
+      const context = await browser.newContext();
+      const { page } = await open(context, [REFUSED, rule], { transports }, 0);
+      const took = [];
+      for (let count = 0; count < 10; count++) {
+        const said = Date.now();
+        if (count) await page.evaluate((count) => socket.send(count), count);
+        await until(page, (count) => heard.length > count, count);
+        took.push(Date.now() - said);
+        await page.waitForTimeout(1500);
+      }
+      console.log(`${name}: ${took.join(", ")} ms`);
+      const [opening, ...later] = took;
+      const quick = later.filter((time) => time <= usual + 1000).length;
+      if (opening > first || Math.max(...later) > 11_000 || quick < 7) failed.push(`${name}: ${took}`);
+      assert.deepEqual(await page.evaluate(() => [heard, losses]), [took.map((_, at) => at), []]);
+      unharmed(page);
+      await context.close();
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  assert.deepEqual(failed, []);
+});
+
 test("rules that come later meet sessions that are carried", async () => {
   for (const rule of ["1 swallow-post", "1 refuse 503", "1 captive-portal"]) {
     const context = await browser.newContext();

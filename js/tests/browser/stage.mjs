@@ -347,7 +347,7 @@ export const openHere = async (page, options, first, between = () => undefined) 
       window.socket = client.connect("/live", { backoff: { base: 20, cap: 200 }, ...options });
       socket.on("message", ({ body }) => heard.push(body));
       socket.on("lost", (lost) => losses.push(lost.reason.code));
-      if (first) socket.send(first);
+      if (first !== undefined) socket.send(first);
     },
     [options, first],
   );

@@ -339,6 +339,29 @@ export class Client {
     }
     this.pump();
   }
+  /** Makes a poll or push, now or again, or a box turns it down for now. */
+  ask(link: number, asked: Asked, no?: number): number {
+    const { net } = this;
+    const line = this.line(link);
+    if (no && (!line || (line.inFlight !== no && line.open !== no))) return no;
+    if (net.faulty && net.rng.chance(no ? 500 : 30)) return net.turnDown(link, asked, no);
+    no = net.request(link, asked, no);
+    if (asked.type === "push") net.schedule(this.session.answerTime_(), { type: "push timeout", link, no });
+    return no;
+  }
+  turnedDown(link: number, no: number, asked: Asked): void {
+    const { net, session } = this;
+    this.fireIfDue();
+    const line = this.line(link);
+    if (!line || (line.inFlight !== no && line.open !== no)) return;
+    const pause = net.rng.pick([300, 700, 1500, 3000]);
+    this.ledger.totals.pauses++;
+    session.tick_(net.now);
+    this.referee.putOff(line.bound, pause);
+    session.http_!.putOff_(line.bound, pause);
+    net.schedule(pause, { type: "asked again", link, no, asked });
+    this.pump();
+  }
   pushTimedOut(link: number, no: number): void {
     this.fireIfDue();
     const line = this.line(link);
@@ -374,6 +397,7 @@ export class Client {
       },
       detached_: (bound, why) => {
         net.log(() => `client detached #${bound.attachment_} ${why}`);
+        this.referee.gaveUp(bound, why);
         const line = this.lines.find((other) => other.bound === bound);
         if (line) {
           this.lines = this.lines.filter((other) => other !== line);
@@ -427,7 +451,7 @@ export class Client {
     for (;;) {
       const poll = session.http_!.poll_(bound);
       if (poll?.[0] === "poll") this.referee.polled(bound, poll[1]);
-      if (poll?.[0] === "poll") line.open = net.request(link, { type: "poll", poll: poll[1] });
+      if (poll?.[0] === "poll") line.open = this.ask(link, { type: "poll", poll: poll[1] });
       const ready =
         kind === "websocket"
           ? true
@@ -445,10 +469,7 @@ export class Client {
       line.flushed = true;
       if (kind === "websocket") net.pipeUp(link, batch);
       else if (!line.push) line.open = net.request(link, { type: "hello", frames: batch });
-      else {
-        line.inFlight = net.request(link, { type: "push", push: line.push, frames: batch });
-        net.schedule(session.answerTime_(), { type: "push timeout", link, no: line.inFlight });
-      }
+      else line.inFlight = this.ask(link, { type: "push", push: line.push, frames: batch });
     }
   }
 

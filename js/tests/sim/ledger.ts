@@ -47,6 +47,7 @@ export const totals = () => ({
   probes: 0,
   disorders: 0,
   reloads: 0,
+  pauses: 0,
   rogues: 0,
 });
 export type Totals = ReturnType<typeof totals>;

@@ -32,6 +32,9 @@ export type Packet =
 export type Happening =
   | { type: "packet"; sent: number; packet: Packet }
   | { type: "push timeout"; link: number; no: number }
+  /** A box has answered that there is no room now; and the pause behind that is over. */
+  | { type: "turned down"; link: number; no: number; asked: Asked }
+  | { type: "asked again"; link: number; no: number; asked: Asked }
   | { type: "redial" }
   | { type: "stored" }
   | { type: "app"; end: "client" | "server" }
@@ -173,9 +176,14 @@ export class Network {
   endDown(link: number, response: number): void {
     this.sendInOrder(this.links[link]!.down, { type: "ended", link, response });
   }
+  /** The number of a request that a box turns down for now. */
+  turnDown(link: number, asked: Asked, no = ++this.requests): number {
+    this.log(() => `link ${link} ^ POST ${no} ${asked.type}: no room now`);
+    this.schedule(this.rng.range(0, 200), { type: "turned down", link, no, asked });
+    return no;
+  }
   /** Sends a request, perhaps twice, and gives its number. */
-  request(link: number, asked: Asked): number {
-    const no = ++this.requests;
+  request(link: number, asked: Asked, no = ++this.requests): number {
     this.log(() => `link ${link} ^ POST ${no} ${asked.type} ${asked.type === "poll" ? asked.poll.received : brief(asked.frames)}`);
     if (asked.type !== "poll") asked = { ...asked, frames: this.carry(asked.frames, fromClient) };
     const { up } = this.links[link]!;

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { type Frame, isMessage, type Window } from "../../src/frame/frame.js";
 import type { Binding } from "../../src/session/binding.js";
 import type { Config } from "../../src/session/config.js";
-import type { Session } from "../../src/session/session.js";
+import type { Session, Why } from "../../src/session/session.js";
 
 /** Clocks are read out of order by so much. */
 const SKEW = 101;
@@ -24,8 +24,10 @@ interface Seen {
   toldTaken: number;
   ping: number | undefined;
   proved: boolean;
-  /** Since when it is to be proved. */
+  /** Since when it is to be proved, and since when nothing speaks for it; until when what was asked is not sent. */
+  doubted: number;
   unproved: number;
+  pausedUntil: number;
   pongOwed: number | undefined;
   closingSaid: boolean;
   closeSaid: boolean;
@@ -41,6 +43,7 @@ interface Seen {
   polledAt: number;
   pollHold: number;
   pollOpen: boolean;
+  makesRoom: boolean;
   fruitful: boolean;
   pollNotBefore: number;
 }
@@ -65,6 +68,8 @@ export class Referee {
   private closingSince = Infinity;
   private refused = false;
   private peerCloses = false;
+  /** Until when polls are not held for long, because a push waited behind one. */
+  private shortUntil = 0;
   /** Up to which message receipts may go. */
   safe = Infinity;
 
@@ -107,7 +112,9 @@ export class Referee {
       toldTaken: 0,
       ping: undefined,
       proved: false,
+      doubted: Infinity,
       unproved: Infinity,
+      pausedUntil: 0,
       pongOwed: undefined,
       closingSaid: false,
       closeSaid: false,
@@ -121,6 +128,7 @@ export class Referee {
       polledAt: 0,
       pollHold: 0,
       pollOpen: false,
+      makesRoom: false,
       fruitful: false,
       pollNotBefore: 0,
     });
@@ -130,7 +138,7 @@ export class Referee {
   private doubted(bound: Binding, one: Seen): void {
     if (!one.proved || bound.proved_) return;
     one.proved = false;
-    one.unproved = this.now();
+    one.unproved = one.doubted = this.now();
     one.pollOpen = false;
     one.pollNotBefore = 0;
   }
@@ -222,11 +230,12 @@ export class Referee {
     const one = this.seen.get(bound)!;
     const now = this.now();
     this.doubted(bound, one);
-    this.breach(!one.pollOpen || !one.proved, "G2: two polls at once");
+    this.breach(!one.pollOpen || !one.proved || one.makesRoom, "G2: two polls at once");
+    this.breach(now >= this.shortUntil - SKEW || poll.hold_ms <= 500, "Q5: polls are held for long where requests are made one at a time");
     this.breach(now >= one.pollNotBefore, "G4: an empty poll is repeated at once");
     if (one.stage === "welcomed") this.attachSaid(one);
     this.receipt(one, poll.received, poll.taken);
-    Object.assign(one, { pollOpen: true, polledAt: now, pollHold: poll.hold_ms, fruitful: !bound.proved_ });
+    Object.assign(one, { pollOpen: true, makesRoom: false, polledAt: now, pollHold: poll.hold_ms, fruitful: !bound.proved_ });
   }
   pushed(bound: Binding, frames: readonly Frame[]): void {
     this.seen.get(bound)!.flight = frames;
@@ -238,7 +247,13 @@ export class Referee {
     const acked = this.session.acked_();
     if (answered) one.unanswered = 0;
     else {
-      one.unanswered++;
+      const now = this.now();
+      const stuck = this.session.bindings_().includes(bound) && one.pollOpen && bound.proved_ && now - one.polledAt >= 1000 - SKEW && now >= this.shortUntil - SKEW;
+      // The session may have read its clock a little earlier.
+      if (stuck && now - one.polledAt >= 1000 + SKEW && now >= this.shortUntil + SKEW) this.shortUntil = now + 600_000 - SKEW;
+      // Then the open one makes room.
+      if (stuck) one.makesRoom = true;
+      else one.unanswered++;
       for (const [tag, value] of flight) {
         if (tag === "pong") one.pongOwed ??= value ?? 0;
       }
@@ -258,6 +273,17 @@ export class Referee {
     one.heard = now;
   }
 
+  /** A box has turned a request down, which is made again after a pause. */
+  putOff(bound: Binding, pause: number): void {
+    const one = this.seen.get(bound)!;
+    one.pausedUntil = Math.max(one.pausedUntil, this.now() + pause);
+  }
+  gaveUp(bound: Binding, why: Why): void {
+    const one = this.seen.get(bound)!;
+    const silent = why === "silent" && this.now() - one.heard < this.heartbeat * 1.5 - SKEW;
+    this.breach(!(silent || why === "unproved") || this.now() >= one.pausedUntil, "Q8: a pause counts as silence");
+  }
+
   // What it hears, of a transport that it has.
 
   heard(bound: Binding, push: boolean, frame: Frame): void {
@@ -265,7 +291,7 @@ export class Referee {
     const now = this.now();
     if (!this.session.bindings_().includes(bound)) return;
     if (!push || one.kind === "websocket") one.heard = now;
-    if (!push && one.stage === "attached" && !one.proved) one.unproved = now;
+    if (!push && one.stage === "attached" && !one.proved && isMessage(frame) && now - one.doubted < 30_000 + SKEW) one.unproved = now;
     const [tag, value] = frame;
     // Out of its place: the transport is given up, and nothing is taken from it.
     if (!push && one.stage === "greeting" && tag !== "welcome" && tag !== "close") return;
@@ -282,7 +308,7 @@ export class Referee {
         if (one.stage !== "greeting" || value.session !== this.session.id_ || value.attachment !== one.attachment) return;
         one.stage = one.candidate ? "welcomed" : "attached";
         one.proved = one.kind === "websocket";
-        one.unproved = now;
+        one.unproved = one.doubted = now;
         if (one.proved) one.trialSince = now;
         this.epoch = value.epoch;
         this.heartbeat = value.heartbeat_ms;
@@ -298,7 +324,7 @@ export class Referee {
         if (!push && one.stage === "attaching") {
           one.stage = "attached";
           one.proved ||= one.kind === "long-polling";
-          one.unproved = now;
+          one.unproved = one.doubted = now;
         }
         break;
       case "pong":
@@ -350,7 +376,7 @@ export class Referee {
       }
       this.breach(one.unanswered < 2, "Q5: pushes without answers");
       if (stage === "attached" && !one.proved && kind !== "long-polling") {
-        this.breach(now - one.unproved <= config.proveWithin_ + 1000 + SKEW, "P2: a path that is not proved is kept");
+        this.breach(now - Math.max(one.unproved, one.pausedUntil) <= config.proveWithin_ + 1000 + SKEW, "P2: a path that is not proved is kept");
       }
       const silence = 1000 * 2 ** one.questions;
       const asks = Math.max(one.heard, one.eventful) + silence;

@@ -136,6 +136,12 @@ export class World {
       case "push timeout":
         client.pushTimedOut(event.link, event.no);
         break;
+      case "turned down":
+        client.turnedDown(event.link, event.no, event.asked);
+        break;
+      case "asked again":
+        client.ask(event.link, event.asked, event.no);
+        break;
       case "redial":
         client.redial();
         break;

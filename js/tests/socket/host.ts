@@ -143,6 +143,7 @@ export class Host {
     return new Promise((resolve, reject) => {
       init.signal?.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
       const look = () => {
+        if (init.signal?.aborted) return;
         this.pump();
         const frames: Frame[] = [];
         for (let frame; (frame = session.transmit(attachment)); ) frames.push(frame);
