@@ -12,6 +12,7 @@
  * - `full`: the outbox is full. Nothing was sent: keep the message, or tell the user that there is no connection.
  * - `too_many_requests`: so many requests wait for an answer. Nothing was sent.
  * - `lost`: the server has forgotten the session (it restarted, say): the message may or may not have arrived.
+ * - `unanswered`: the tab that leads a shared session died: the message goes on, its answer or receipt comes to nobody.
  * - `failed`: the peer answered a request with a failure, which is in `body`.
  * - `closed`: the socket is closed.
  */
@@ -25,6 +26,7 @@ export type ErrorCode =
   | "too_large"
   | "too_many_requests"
   | "lost"
+  | "unanswered"
   | "failed"
   | "closed"
   | "unauthorized"

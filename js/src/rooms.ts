@@ -13,9 +13,10 @@
 
 import { createOutlet } from "./rooms/outlet.js";
 import { escape, type Notice, type Position, read } from "./rooms/payload.js";
-import { createRoom, type Inner, type Room, type Wire } from "./rooms/room.js";
+import { createRoom, type Inner, type Room, UNANSWERED, type Wire } from "./rooms/room.js";
 import type { Events, Socket } from "./socket/api.js";
 import type { ThroughlineError } from "./error.js";
+import type { SharedEvents, SharedSocket } from "./shared.js";
 
 export type { Member, Position, Who } from "./rooms/payload.js";
 export type {
@@ -36,10 +37,25 @@ export interface SocketEvents<In, Out> extends Events<In, Out> {
   kept: { readonly body: In; readonly position: Position };
 }
 
-/** A socket with rooms. Its messages are the application's own; those of rooms come from the rooms. */
-export interface RoomsSocket<In, Out> extends Socket<In, Out> {
+/** What a shared socket with rooms tells besides. */
+export interface SharedRoomsEvents<In, Out> extends SharedEvents<In, Out> {
+  /** What was kept for this principal while it had no session: every tab hears it. */
+  kept: SocketEvents<In, Out>["kept"];
+}
+
+/** Any socket with rooms. */
+interface WithRooms {
   /** The room of this name: the same object for the same name. */
   room<RoomIn = unknown, RoomOut = RoomIn, Meta = unknown>(name: string): Room<RoomIn, RoomOut, Meta>;
+}
+
+/** A shared socket with rooms: each tab has its own, and the session is in a room as long as one of them is. */
+export interface SharedRooms<In, Out> extends SharedSocket<In, Out>, WithRooms {
+  on<Name extends keyof SharedRoomsEvents<In, Out>>(name: Name, listener: (event: SharedRoomsEvents<In, Out>[Name]) => void): () => void;
+}
+
+/** A socket with rooms. Its messages are the application's own; those of rooms come from the rooms. */
+export interface RoomsSocket<In, Out> extends Socket<In, Out>, WithRooms {
   on<Name extends keyof SocketEvents<In, Out>>(name: Name, listener: (event: SocketEvents<In, Out>[Name]) => void): () => void;
 }
 
@@ -49,7 +65,12 @@ const MOST = 256;
 const AT_ONCE = 16;
 
 /** Rooms over a socket, which is then used through what this returns. */
-export const rooms = <In = unknown, Out = unknown>(socket: Socket<In, Out>): RoomsSocket<In, Out> => {
+export function rooms<In = unknown, Out = unknown>(socket: Socket<In, Out>): RoomsSocket<In, Out>;
+export function rooms<In = unknown, Out = unknown>(socket: SharedSocket<In, Out>): SharedRooms<In, Out>;
+export function rooms<In, Out>(below: Socket<In, Out> | SharedSocket<In, Out>): unknown {
+  const isShared = "leads" in below;
+  // What both can do is asked of both in the same way.
+  const socket = below as Socket<In, Out>;
   type Heard = SocketEvents<In, Out>;
   type Listener<Name extends keyof Heard> = (event: Heard[Name]) => void;
   const table = new Map<string, readonly [room: unknown, inner: Inner]>();
@@ -59,14 +80,16 @@ export const rooms = <In = unknown, Out = unknown>(socket: Socket<In, Out>): Roo
 
   const flow = (by: number) => {
     waiting += by;
-    if (waiting < MOST) stop ??= socket.on("message", hear);
+    // A tab that is slow holds nobody back: the others hear the same.
+    if (isShared || waiting < MOST) stop ??= socket.on("message", hear);
     else {
       stop?.();
       stop = undefined;
     }
   };
-  const outlet = createOutlet<Heard>({ change_: flow }, true);
+  const outlet = createOutlet<Heard>({ change_: flow }, !isShared);
   const wire: Wire = {
+    isShared_: isShared,
     change_: flow,
     async ask_(payload) {
       try {
@@ -79,7 +102,16 @@ export const rooms = <In = unknown, Out = unknown>(socket: Socket<In, Out>): Roo
         throw new (cause as { constructor: typeof ThroughlineError }).constructor(reason, message, { cause });
       }
     },
-    deliver_: (payload) => socket.deliver(payload as Out),
+    async deliver_(payload) {
+      if (!isShared) return socket.deliver(payload as Out);
+      try {
+        // A notice that it was refused would be heard by all who share.
+        await wire.ask_(payload);
+      } catch (error) {
+        // It goes on.
+        if ((error as ThroughlineError).code !== UNANSWERED) throw error;
+      }
+    },
   };
 
   const tell = (notice: Notice) => {
@@ -97,13 +129,15 @@ export const rooms = <In = unknown, Out = unknown>(socket: Socket<In, Out>): Roo
     else if (message.isRequest) message.fail(kind === "malformed" ? kind : "unknown", "");
   };
 
-  socket.on("lost", ({ reason, unknown }) => {
+  socket.on("lost", (lost) => {
+    const { unknown } = lost;
     const own = unknown.flatMap((body) => {
       const [kind, what] = read(body);
       return kind === "app" ? [what as Out] : [];
     });
     if (own.length && !outlet.hears_("lost")) console.warn("throughline: lost", own);
-    outlet.emit_("lost", { reason, unknown: own });
+    outlet.emit_("lost", { ...lost, unknown: own });
+    if ("scope" in lost && lost.scope === "message") return;
     // What the old session brought is heard first.
     queueMicrotask(() => {
       const again = [...table.values()].flatMap(([, inner]) => inner.lost_() ?? []);
@@ -125,16 +159,7 @@ export const rooms = <In = unknown, Out = unknown>(socket: Socket<In, Out>): Roo
   });
   flow(0);
 
-  return {
-    get id() {
-      return socket.id;
-    },
-    get state() {
-      return socket.state;
-    },
-    get waiting() {
-      return socket.waiting;
-    },
+  const more: Partial<RoomsSocket<In, Out>> = {
     send: (body) => socket.send(escape(body) as Out),
     deliver: (body) => socket.deliver(escape(body) as Out),
     request: (body, options) => socket.request(escape(body) as Out, options),
@@ -142,8 +167,6 @@ export const rooms = <In = unknown, Out = unknown>(socket: Socket<In, Out>): Roo
       name === "message" || name === "lost" || name === "kept"
         ? outlet.on_(name, listener)
         : socket.on(name as keyof Events<In, Out>, listener as never),
-    moveTo: (transport) => socket.moveTo(transport),
-    close: (code, reason) => socket.close(code, reason),
     room<RoomIn, RoomOut, Meta>(name: string) {
       let entry = table.get(name);
       if (!entry) table.set(name, (entry = createRoom<RoomIn, RoomOut, Meta>(name, wire)));
@@ -151,4 +174,6 @@ export const rooms = <In = unknown, Out = unknown>(socket: Socket<In, Out>): Roo
     },
     [Symbol.asyncIterator]: () => outlet.iterate_(),
   };
-};
+  // The rest is the socket's own.
+  return Object.assign(Object.create(socket) as object, more);
+}

@@ -10,16 +10,23 @@
  *   tab's next number: what was stored already is not taken twice, and nothing overtakes.
  * - What the server says goes to all tabs, and its number to the store, before its receipt goes to the server: a channel alone may
  *   be slower than a request, when a tab crashes. Tabs know repeats by their numbers.
+ *
+ * Each tab has the rooms of its own (`throughline/rooms`), of what all hear. The leader counts which tabs are in which
+ * (`shared/steward.ts`), and stores that with the numbers. A tab holds a lock of its own as long as it lives, and the leader waits
+ * for it: so it hears of a crash, and that of an earlier leader too.
  */
 
 import { openStore } from "./durable.js";
 import { ThroughlineError } from "./error.js";
 import type { connect, Message, Part, Socket, State } from "./index.js";
+import { createSteward, type Stay, type Steward } from "./shared/steward.js";
 import type { Parts } from "./socket/parts.js";
 
 type Kind = "send" | "deliver" | "request";
 /** How many messages of each tab are stored, by the name of the tab; who said something last stands last. */
 type Told = Record<string, number>;
+/** What is stored beside the session. */
+type Extra = readonly [told: Told, stays: Stay[]];
 /** An error, as a channel can bear it. */
 type Plain = readonly [code: string, text: string, body?: unknown];
 /** What stands on the channel: arrays, so that no name changes by a build. */
@@ -27,6 +34,7 @@ type Word<Out> =
   | readonly ["hi"]
   | readonly ["bye", tab: string]
   | readonly ["lead", tab: string, told: Told]
+  | readonly ["from", tab: string, no: number]
   | readonly ["send", tab: string, no: number, kind: Kind, body: Out]
   | readonly ["told", told: Told]
   | readonly ["done", tab: string, no: number, error: Plain | undefined, value: unknown]
@@ -52,8 +60,11 @@ export type SharedMessage<In, Out> = Pick<Message<In, Out>, "body"> & Partial<Me
 export interface SharedEvents<In, Out> {
   message: SharedMessage<In, Out>;
   state: State;
-  /** Messages whose fate is unknown, of any tab; or one of this tab that was not accepted. */
-  lost: { readonly reason: ThroughlineError; readonly unknown: readonly Out[] };
+  /**
+   * The `session` was lost and another begins: `unknown` are the messages of any tab whose fate is unknown. Or one `message` of
+   * this tab was not accepted.
+   */
+  lost: { readonly reason: ThroughlineError; readonly unknown: readonly Out[]; readonly scope: "session" | "message" };
 }
 
 /** The part of a tab in a session that it shares. */
@@ -65,15 +76,21 @@ export interface SharedSocket<In, Out> {
   readonly waiting: number;
   /** Sends a message, once and in the order of this tab's. Throws `full` where too many wait. */
   send(body: Out): void;
-  /** Resolves when the server has received it; fails with `lost` if the tab that leads dies meanwhile. */
+  /** Resolves when the server has received it; fails with `unanswered` if the tab that leads dies meanwhile: then it goes on. */
   deliver(body: Out): Promise<void>;
-  /** Resolves with the answer; fails with `lost` if the tab that leads dies meanwhile. */
+  /** Resolves with the answer; fails with `unanswered` if the tab that leads dies meanwhile: then the request goes on. */
   request<Answer = In>(body: Out): Promise<Answer>;
   /** Listens; returns the way to stop. Every tab hears every message. */
   on<Name extends keyof SharedEvents<In, Out>>(name: Name, listener: (event: SharedEvents<In, Out>[Name]) => void): () => void;
   /** This tab has no part in it any more; the others go on. When the last has left, the server ends it in its time. */
   leave(): void;
 }
+
+/** Waits for a lock, and holds it until the returned function is called. */
+const hold = (name: string, signal: AbortSignal): Promise<() => void> =>
+  new Promise((resolve, reject) => {
+    navigator.locks.request(name, { signal }, () => new Promise<void>((release) => resolve(release))).catch(reject);
+  });
 
 const plain = ({ code, message, body }: ThroughlineError): Plain => [code ?? "failed", message, body];
 const unplain = ([code, text, body]: Plain) => new ThroughlineError(code, text, body === undefined ? undefined : { body });
@@ -95,7 +112,9 @@ export const share = <In = unknown, Out = unknown>(
   let leaveSession: (() => void) | undefined;
   let state: State = { status: "connecting" };
   let gone = false;
-  let release: (() => void) | undefined;
+  /** Lets go what this tab holds, the latest first. */
+  const held: (() => void)[] = [];
+  const lockOf = (tab: string) => `throughline:${name} tab ${tab}`;
   const control = new AbortController();
   const listeners: { [Name in keyof Heard]: Set<(event: Heard[Name]) => void> } = { message: new Set(), state: new Set(), lost: new Set() };
   const emit = <Name extends keyof Heard>(what: Name, event: Heard[Name]) => {
@@ -143,8 +162,12 @@ export const share = <In = unknown, Out = unknown>(
     if (tab === leader) return;
     leader = tab;
     stored(told);
+    // What was done without a word to the server may not be stored: it is not waited for.
+    const [from = count + 1] = pending.keys();
+    begin(me, from);
+    tell(["from", me, from]);
     for (const [no, { kind, body, stored }] of [...pending]) {
-      if (stored) settle(no, ["lost", ""]);
+      if (stored) settle(no, ["unanswered", ""]);
       else say(no, kind, body);
     }
   };
@@ -165,6 +188,29 @@ export const share = <In = unknown, Out = unknown>(
   // The tab that leads.
 
   let told: Told = {};
+  let stays: Stay[] = [];
+  let steward: Steward | undefined;
+  /** Who waits until a tab's number is stored. */
+  let waits: (readonly [of: string, no: number, resolve: () => void])[] = [];
+  let save = () => {};
+  const begin = (of: string, no: number) => {
+    if (socket && no > (told[of] ?? 0) + 1) told[of] = no - 1;
+  };
+  const bury = (of: string) => {
+    delete told[of];
+    steward?.gone_(of);
+    save();
+  };
+  const watched = new Set([me]);
+  const watch = (of: string) => {
+    if (watched.has(of)) return;
+    watched.add(of);
+    const mourn = (release: () => void) => {
+      release();
+      bury(of);
+    };
+    hold(lockOf(of), control.signal).then(mourn, () => undefined);
+  };
   const act = (of: string, no: number, kind: Kind, body: Out) => {
     if (!socket || no !== (told[of] ?? 0) + 1) return;
     delete told[of];
@@ -175,21 +221,34 @@ export const share = <In = unknown, Out = unknown>(
       else tell(["done", of, no, error, value]);
     };
     const fail = (error: unknown) => finish(plain(error as ThroughlineError));
+    const kept = () =>
+      new Promise<void>((resolve) => {
+        waits.push([of, no, resolve]);
+        save();
+      });
+    watch(of);
     try {
       if (kind === "send") socket.send(body);
-      else socket[kind](body).then((value) => finish(undefined, value), fail);
+      else (kind === "deliver" ? socket.deliver(body) : steward!.ask_(of, body, kept)).then((value) => finish(undefined, value), fail);
     } catch (error) {
       fail(error);
     }
   };
   const lead = async () => {
     let session = "";
-    const store = await openStore(`${name} shared`, () => ({ ...told }), (now) => {
-      stored(now as Told);
-      tell(["told", now as Told]);
+    const store = await openStore(`${name} shared`, () => structuredClone([told, stays]), (extra) => {
+      const [now] = extra as Extra;
+      stored(now);
+      tell(["told", now]);
+      const late = waits;
+      waits = [];
+      for (const wait of late) {
+        if ((now[wait[0]] ?? Infinity) >= wait[1]) wait[2]();
+        else waits.push(wait);
+      }
     });
     if (gone) return store.close();
-    told = (store.extra ?? {}) as Told;
+    [told, stays] = (store.extra ?? [{}, []]) as Extra;
     const { journal } = store;
     const { saved_ } = journal;
     if (saved_ && saved_.id_ === heard[0]) Object.assign(saved_, { received_: Math.max(saved_.received_, heard[1]) });
@@ -202,6 +261,7 @@ export const share = <In = unknown, Out = unknown>(
             store.close();
           };
           journal.start_(handle);
+          save = handle.wake_;
         },
         save_(now, ...more) {
           session = now[0];
@@ -213,7 +273,9 @@ export const share = <In = unknown, Out = unknown>(
         },
       },
     };
-    socket = open([parts as unknown as Part]);
+    const opened = (socket = open([parts as unknown as Part]));
+    steward = createSteward(stays, (payload) => opened.request(payload as Out));
+    steward.tabs_().forEach(watch);
     socket.on("state", (next) => {
       become(next);
       show();
@@ -222,7 +284,7 @@ export const share = <In = unknown, Out = unknown>(
     socket.on("message", () => undefined);
     socket.on("lost", ({ reason, unknown }) => {
       tell(["lost", plain(reason), unknown]);
-      emit("lost", { reason, unknown });
+      emit("lost", { reason, unknown, scope: "session" });
     });
     tell(["lead", me, told]);
     follow(me, told);
@@ -234,7 +296,7 @@ export const share = <In = unknown, Out = unknown>(
     tell(["state", rest, reason && plain(reason)]);
   };
 
-  channel.onmessage = ({ data }: MessageEvent<Word<Out>>) => {
+  const hearOthers = ({ data }: MessageEvent<Word<Out>>) => {
     switch (data[0]) {
       case "hi":
         if (socket) {
@@ -243,10 +305,13 @@ export const share = <In = unknown, Out = unknown>(
         }
         break;
       case "bye":
-        delete told[data[1]];
+        bury(data[1]);
         break;
       case "lead":
         follow(data[1], data[2]);
+        break;
+      case "from":
+        begin(data[1], data[2]);
         break;
       case "send":
         act(data[1], data[2], data[3], data[4]);
@@ -264,18 +329,29 @@ export const share = <In = unknown, Out = unknown>(
         hear(data[1], data[2], { body: data[3] as In });
         break;
       case "lost":
-        emit("lost", { reason: unplain(data[1]), unknown: data[2] });
+        emit("lost", { reason: unplain(data[1]), unknown: data[2], scope: "session" });
     }
   };
-  tell(["hi"]);
   const compete = async () => {
-    await navigator.locks.request(`throughline:${name} shared`, { signal: control.signal }, async () => {
-      const held = new Promise<void>((resolve) => (release = resolve));
+    const { signal } = control;
+    // Before anybody hears of this tab, and waits for it.
+    held.push(await hold(lockOf(me), signal));
+    if (gone) return;
+    channel.onmessage = hearOthers;
+    tell(["hi"]);
+    const release = await hold(`throughline:${name} shared`, signal);
+    held.push(release);
+    try {
       await lead();
-      await held;
-    });
+    } catch (error) {
+      release();
+      throw error;
+    }
   };
-  compete().catch((cause: unknown) => gone || become({ status: "closed", reason: new ThroughlineError("storage", "", { cause }) }));
+  const letGo = () => gone && held.splice(0).forEach((release) => release());
+  compete()
+    .catch((cause: unknown) => gone || become({ status: "closed", reason: new ThroughlineError("storage", "", { cause }) }))
+    .finally(letGo);
 
   return {
     get state() {
@@ -290,7 +366,7 @@ export const share = <In = unknown, Out = unknown>(
     send(body) {
       if (gone) throw new ThroughlineError("closed");
       if (pending.size >= MOST) throw new ThroughlineError("full");
-      accept("send", body).catch((error: unknown) => emit("lost", { reason: error as ThroughlineError, unknown: [body] }));
+      accept("send", body).catch((error: unknown) => emit("lost", { reason: error as ThroughlineError, unknown: [body], scope: "message" }));
     },
     deliver: (body) => accept("deliver", body) as Promise<void>,
     request: <Answer>(body: Out) => accept("request", body) as Promise<Answer>,
@@ -306,7 +382,7 @@ export const share = <In = unknown, Out = unknown>(
       leaveSession?.();
       socket = undefined;
       channel.close();
-      release?.();
+      letGo();
       for (const no of [...pending.keys()]) settle(no, ["closed", ""]);
       state = { status: "closed", reason: new ThroughlineError("closed") };
       emit("state", state);

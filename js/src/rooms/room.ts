@@ -16,6 +16,7 @@ export type RoomErrorCode =
   | "no_room"
   | "too_many_rooms"
   | "too_many_joined"
+  | "too_often"
   | "too_deep"
   | "too_large"
   | "exhausted"
@@ -118,21 +119,31 @@ export interface Room<In = unknown, Out = In, Meta = unknown> extends AsyncItera
   on<Name extends keyof RoomEvents<In, Meta>>(name: Name, listener: (event: RoomEvents<In, Meta>[Name]) => void): () => void;
 }
 
+type RoomNotice = Notice & { room: string };
+type Answer = Omit<Notice & { $: "begin" }, "$" | "room">;
 type Wanted<Meta> = Omit<JoinOptions<Meta>, "meta"> & { meta?: Meta | undefined };
 
 /** What a room needs of the socket below. */
 export interface Wire extends Flow {
+  /** Others share the session: not all that is heard is for this page. */
+  readonly isShared_: boolean;
   ask_(payload: unknown): Promise<unknown>;
   deliver_(payload: unknown): Promise<void>;
 }
 
 /** What the socket below tells a room. */
 export interface Inner {
-  hear_(notice: Notice & { room: string }): void;
+  hear_(notice: RoomNotice): void;
   /** The session was lost. Gives what takes the room up again in the new one, if anything is to. */
   lost_(): (() => Promise<void>) | undefined;
   closed_(error?: unknown): void;
 }
+
+/** The tab that leads a shared session died: what was asked goes on, and its answer comes to nobody. */
+export const UNANSWERED = "unanswered";
+/** There will be no answer, for want of who was to bring it. */
+const isGone = (error: unknown) => ["lost", UNANSWERED].includes((error as ThroughlineError).code);
+const failure = (code: string, message: string) => Object.assign(new Error(message), { code });
 
 export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [Room<In, Out, Meta>, Inner] => {
   type Members = Map<string, Member<Meta>>;
@@ -145,6 +156,10 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   /** How many joins wait for their answer: they are repeated in a new session. */
   let joining = 0;
   let leaving = false;
+  /** What is heard on a shared session until the answer to a new join tells which `begin` is its own: others join as well. */
+  let stash: RoomNotice[] | undefined;
+  /** That `begin`, until it is its turn. */
+  let own: RoomNotice | undefined;
   let present: Members = new Map();
   /** A list of which parts are still to come. */
   let gathered: Members | undefined;
@@ -162,6 +177,7 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   const end = (code: string, message: string) => {
     const was = position;
     position = undefined;
+    stash = undefined;
     leaving = false;
     gathered = undefined;
     if (present.size) {
@@ -169,7 +185,7 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
       members = [];
       outlet.emit_("presence", { members });
     }
-    for (const { reject_ } of askers) reject_(Object.assign(new Error(message), { code }));
+    for (const { reject_ } of askers) reject_(failure(code, message));
     askers.clear();
     if (!was) return;
     outlet.emit_("left", { code, message });
@@ -185,16 +201,28 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
         const { last, presence, meta } = asked;
         const since = isNew ? asked.since : position;
         try {
-          const { epoch, at, recovered } = await ask<Omit<Notice & { $: "begin" }, "$">>("join", {
+          const { epoch, at, recovered } = await ask<Answer>("join", {
             ...(since && { since: { epoch: since.epoch, offset: since.offset } }),
             ...(last !== undefined && { last }),
             ...(presence && { presence }),
             ...(meta !== undefined && { meta }),
           });
+          if (stash && wanted === asked) {
+            const notices = stash;
+            stash = undefined;
+            awaited = 0;
+            // Of equal ones the last: before it others may have left.
+            for (const notice of notices) if (notice.$ === "begin" && notice.epoch === epoch && notice.at === at) own = notice;
+            notices.forEach(hear);
+          }
           return { position: { epoch, offset: at }, recovered };
         } catch (error) {
-          if ((error as ThroughlineError).code === "lost" && wanted === asked) continue;
-          if (wanted === asked) wanted = undefined;
+          if (isGone(error) && wanted === asked) continue;
+          if (wanted === asked) {
+            wanted = undefined;
+            // The others' stream goes on; this page has none.
+            if (wire.isShared_) end((error as ThroughlineError).code, (error as ThroughlineError).message);
+          }
           if (isNew && awaited) awaited--;
           throw error;
         }
@@ -204,9 +232,13 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
     }
   };
 
-  const begin = ({ epoch, at, recovered }: Notice & { $: "begin" }) => {
-    const isNew = awaited > 0;
-    if (isNew) awaited--;
+  const begin = (notice: Notice & { $: "begin" }) => {
+    const { epoch, at, recovered } = notice;
+    const isOwn = notice === own;
+    if (wire.isShared_ && !isOwn && !position) return;
+    const isNew = wire.isShared_ ? isOwn : awaited > 0;
+    if (isOwn) own = undefined;
+    else if (isNew) awaited--;
     const before = isNew ? wanted?.since : position;
     const isSame = before?.epoch === epoch;
     // What was heard already is not heard again, unless it was asked for.
@@ -238,7 +270,12 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   };
   const keyOf = (who: Who) => JSON.stringify(who);
 
-  const hear = (notice: Notice & { room: string }) => {
+  const hear = (notice: RoomNotice) => {
+    if (stash) stash.push(notice);
+    // What others have joined is not of this page.
+    else if (!wire.isShared_ || (wanted && (position || notice.$ === "begin"))) take(notice);
+  };
+  const take = (notice: RoomNotice) => {
     switch (notice.$) {
       case "begin":
         return begin(notice);
@@ -266,7 +303,11 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
         return change({ gone: notice.who }, (members) => members.delete(keyOf(notice.who)));
       case "left":
         // One that was asked for may be followed by another stream.
-        if (notice.code !== "asked") wanted = undefined;
+        if (notice.code !== "asked" && !own) {
+          wanted = undefined;
+          // Nobody counts on this page any more.
+          if (wire.isShared_) ask("leave").catch(() => undefined);
+        }
         return end(notice.code, notice.message);
       case "failed":
         return fail(notice.code, notice.message);
@@ -291,6 +332,10 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
       const asked = (wanted = { ...options });
       leaving = false;
       awaited++;
+      if (wire.isShared_) {
+        own = undefined;
+        stash ??= [];
+      }
       outlet.begin_();
       return enter(asked);
     },
@@ -298,12 +343,13 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
       wanted = undefined;
       leaving = true;
       awaited = 0;
+      // Others may stay in it: no notice tells.
+      if (wire.isShared_) end("asked", "");
       try {
         await ask("leave");
       } catch (error) {
         // With the session it has ended too.
-        const { code } = error as ThroughlineError;
-        if (code !== "lost" && code !== "no_member") throw error;
+        if (!isGone(error) && (error as ThroughlineError).code !== "no_member") throw error;
       }
     },
     async publish(body, { key } = {}) {
@@ -322,7 +368,9 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
       new Promise((resolve_, reject_) => {
         const asker = { resolve_, reject_ };
         askers.add(asker);
-        ask("presence").catch((error: unknown) => {
+        // The list comes to those who are in the room.
+        const asked = wire.isShared_ && !wanted ? Promise.reject(failure("no_member", "")) : ask("presence");
+        asked.catch((error: unknown) => {
           askers.delete(asker);
           reject_(error);
         });
