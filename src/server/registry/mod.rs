@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::frame::{Close, CloseCode, Epoch, SessionId, SessionKey};
+use crate::frame::{Close, CloseCode, Epoch, Seq, SessionId, SessionKey};
 use crate::socket::{Principal, Shared};
 
 /// Unrelated sessions seldom wait for each other.
@@ -26,26 +26,65 @@ struct Live {
     shared: Arc<Shared>,
 }
 
-/// A session that has ended.
+/// A session that has ended: what a late client must hear, and no more. There may be as many of them as sessions.
 #[derive(Debug)]
 struct Ended {
     key: SessionKey,
     epoch: Epoch,
-    close: Close,
+    /// Its last word, but for what was received.
+    said: Arc<Close>,
+    received: Option<Seq>,
     until: Instant,
 }
 
+impl Ended {
+    fn close(&self) -> Close {
+        let mut close = Close::clone(&self.said);
+        close.detail.received = self.received;
+        close
+    }
+}
+
+/// Both are boxed: a table has room for more than stands in it.
 #[derive(Debug)]
 enum Entry {
-    Live(Live),
+    Live(Box<Live>),
     Ended(Box<Ended>),
 }
+
+/// How many last words are looked through for one that was said before.
+const SAID: usize = 4;
 
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashMap<SessionId, Entry>,
     /// The ended entries, oldest first.
     ended: VecDeque<SessionId>,
+    /// The latest different last words. Most sessions end in one of a few ways, and share them.
+    said: VecDeque<Arc<Close>>,
+}
+
+impl Shard {
+    /// Puts an ended session in the place of its id.
+    fn remember(&mut self, id: SessionId, key: SessionKey, epoch: Epoch, mut close: Close, until: Instant) {
+        let received = close.detail.received.take();
+        let ended = Ended { key, epoch, said: self.share(close), received, until };
+        self.entries.insert(id, Entry::Ended(Box::new(ended)));
+        self.ended.push_back(id);
+    }
+
+    /// The one copy of a last word, as far as the latest few know it.
+    fn share(&mut self, close: Close) -> Arc<Close> {
+        if let Some(known) = self.said.iter().find(|known| ***known == close) {
+            return Arc::clone(known);
+        }
+        let close = Arc::new(close);
+        if self.said.len() >= SAID {
+            self.said.pop_front();
+        }
+        self.said.push_back(Arc::clone(&close));
+        close
+    }
 }
 
 /// The bounds of a [`Registry`].
@@ -129,7 +168,7 @@ impl Registry {
         }
         let (shared, made) = make(epoch);
         let live = Live { key: claim.key.clone(), epoch, shared: Arc::clone(&shared) };
-        shard.entries.insert(claim.id, Entry::Live(live));
+        shard.entries.insert(claim.id, Entry::Live(Box::new(live)));
         Ok(Opened::Made(shared, made))
     }
 
@@ -186,11 +225,9 @@ impl Registry {
     fn bury(&self, shard: &mut Shard, now: Instant, id: SessionId) {
         let Some(Entry::Live(live)) = shard.entries.remove(&id) else { return };
         self.live.fetch_sub(1, Ordering::Relaxed);
-        let close = live.shared.end().unwrap_or_else(unknown);
-        let until = now + self.bounds.memory;
-        let ended = Ended { key: live.key, epoch: live.epoch, close, until };
-        shard.entries.insert(id, Entry::Ended(Box::new(ended)));
-        shard.ended.push_back(id);
+        let Live { key, epoch, shared } = *live;
+        let close = shared.end().unwrap_or_else(unknown);
+        shard.remember(id, key, epoch, close, now + self.bounds.memory);
         if shard.ended.len() > self.bounds.ended.div_ceil(SHARDS) {
             Self::forget_oldest(shard);
         }
@@ -224,7 +261,7 @@ fn fit(found: Option<&Entry>, claim: Claim<'_>) -> Result<Option<Arc<Shared>>, C
         return Err(unknown());
     }
     match found {
-        Some(Entry::Ended(ended)) => Err(ended.close.clone()),
+        Some(Entry::Ended(ended)) => Err(ended.close()),
         Some(Entry::Live(live)) => Ok(Some(Arc::clone(&live.shared))),
         None => Ok(None),
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::frame::CloseDetail;
 use crate::session::{Config, Ended as SessionEnded, Session};
 use crate::socket::{Command, Driver, Launch, Notice, Supervisor, launch};
 
@@ -166,6 +167,59 @@ async fn what_is_remembered_of_ended_sessions_is_bounded_and_the_oldest_goes_fir
         assert!(shard.ended.len() <= 1);
         assert_eq!(shard.ended.len(), shard.entries.len());
     }
+}
+
+/// Last words of many kinds, each with a count of its own, in a changing order.
+fn last_word(number: u64) -> Close {
+    let close = match number % 7 {
+        0 | 1 => Close::new(CloseCode::Normal, "bye"),
+        2 => Close::new(CloseCode::Normal, "good night"),
+        3 => Close::new(CloseCode::TimedOut, "bye"),
+        4 => Close::new(CloseCode::Draining, "later")
+            .with_detail(CloseDetail { retry_after_ms: Some(number), ..CloseDetail::default() }),
+        5 => Close::new(CloseCode::SlowConsumer, format!("slow {number}")),
+        _ => return Close::new(CloseCode::UnknownSession, "without a count"),
+    };
+    let detail = CloseDetail { received: Seq::new(number), ..close.detail };
+    close.with_detail(detail)
+}
+
+#[test]
+fn each_late_client_hears_its_own_last_word_though_copies_are_shared() {
+    let (registry, now, key) = (registry(1000, 1000 * SHARDS), Instant::now(), key(1));
+    let epoch = Epoch::from_bytes([1; 8]);
+    for number in 0..=255 {
+        let close = last_word(u64::from(number));
+        registry.lock(id(number)).remember(id(number), key.clone(), epoch, close, now + SECOND);
+    }
+    for number in 0..=255 {
+        assert_eq!(registry.find(now, claim(number, &key)).unwrap_err(), last_word(u64::from(number)));
+    }
+}
+
+#[test]
+fn sessions_that_end_alike_share_a_last_word_and_few_words_are_looked_through() {
+    let (now, mut shard) = (Instant::now(), Shard::default());
+    for number in 0..=255 {
+        let epoch = Epoch::from_bytes([1; 8]);
+        shard.remember(id(number), key(1), epoch, last_word(u64::from(number)), now);
+        assert!(shard.said.len() <= SAID);
+    }
+    let said = |number| match &shard.entries[&id(number)] {
+        Entry::Ended(ended) => Arc::as_ptr(&ended.said),
+        Entry::Live(_) => panic!("it has ended"),
+    };
+    assert_eq!(said(70), said(71));
+    assert_ne!(said(71), said(72));
+}
+
+#[test]
+fn what_is_kept_of_an_ended_session_stays_small() {
+    let (entry, ended) = (size_of::<(SessionId, Entry)>(), size_of::<Ended>());
+    assert!(
+        entry <= 32 && ended <= 80,
+        "{entry} and {ended} bytes: docs/BENCHMARKS.md, \"Memory after closing\""
+    );
 }
 
 #[tokio::test]
