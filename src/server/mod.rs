@@ -134,7 +134,7 @@ impl Server {
             settings,
             start,
             hub,
-            registry: Registry::new(bounds),
+            registry: Registry::new(bounds, now()),
             tasks: Tasks::default(),
             offers: policy::Offers::default(),
             unattached,

@@ -31,16 +31,17 @@ struct Live {
 struct Ended {
     key: SessionKey,
     epoch: Epoch,
-    /// Its last word, but for what was received.
+    /// Its last word, with zero where that says what was received.
     said: Arc<Close>,
-    received: Option<Seq>,
-    until: Instant,
+    received: Seq,
+    /// When it is forgotten, in nanoseconds since the table was made.
+    until: u64,
 }
 
 impl Ended {
     fn close(&self) -> Close {
         let mut close = Close::clone(&self.said);
-        close.detail.received = self.received;
+        close.detail.received = close.detail.received.map(|_| self.received);
         close
     }
 }
@@ -66,8 +67,9 @@ struct Shard {
 
 impl Shard {
     /// Puts an ended session in the place of its id.
-    fn remember(&mut self, id: SessionId, key: SessionKey, epoch: Epoch, mut close: Close, until: Instant) {
-        let received = close.detail.received.take();
+    fn remember(&mut self, id: SessionId, key: SessionKey, epoch: Epoch, mut close: Close, until: u64) {
+        let received =
+            close.detail.received.as_mut().map_or(Seq::ZERO, |seq| std::mem::replace(seq, Seq::ZERO));
         let ended = Ended { key, epoch, said: self.share(close), received, until };
         self.entries.insert(id, Entry::Ended(Box::new(ended)));
         self.ended.push_back(id);
@@ -105,6 +107,7 @@ pub(super) struct Registry {
     hasher: RandomState,
     live: AtomicUsize,
     bounds: Bounds,
+    began: Instant,
 }
 
 /// What shows which session is meant, and that it is one's own.
@@ -124,9 +127,10 @@ pub(super) enum Opened<T> {
 }
 
 impl Registry {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    /// An empty table, made at a time before which nothing is asked of it.
+    pub(super) fn new(bounds: Bounds, began: Instant) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), live: AtomicUsize::new(0), bounds }
+        Self { shards, hasher: RandomState::new(), live: AtomicUsize::new(0), bounds, began }
     }
 
     /// How many sessions live.
@@ -202,6 +206,11 @@ impl Registry {
         }
     }
 
+    /// A time as what is kept of ended sessions has it. It is enough for 584 years.
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     fn lock(&self, id: SessionId) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(id);
         let at = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
@@ -227,7 +236,7 @@ impl Registry {
         self.live.fetch_sub(1, Ordering::Relaxed);
         let Live { key, epoch, shared } = *live;
         let close = shared.end().unwrap_or_else(unknown);
-        shard.remember(id, key, epoch, close, now + self.bounds.memory);
+        shard.remember(id, key, epoch, close, self.nanos(now + self.bounds.memory));
         if shard.ended.len() > self.bounds.ended.div_ceil(SHARDS) {
             Self::forget_oldest(shard);
         }
@@ -241,6 +250,7 @@ impl Registry {
 
     /// Forgets what ended long enough ago: each at most once, so that it costs nothing by and large.
     fn purge(&self, shard: &mut Shard, now: Instant) {
+        let now = self.nanos(now);
         let over = |shard: &Shard| {
             let entry = shard.ended.front().and_then(|id| shard.entries.get(id));
             matches!(entry, Some(Entry::Ended(ended)) if ended.until <= now)
