@@ -56,7 +56,8 @@ impl FrameStream {
                 self.buffer = BytesMut::new();
             }
             if let Some(frame) = frame {
-                return frame.check_sent_by(self.from).map(Some);
+                frame.check_sent_by(self.from)?;
+                return Ok(Some(frame));
             }
         }
         Ok(None)

@@ -175,7 +175,7 @@ impl Frame {
         }
     }
     /// Refuses a frame that the end it came from may not send.
-    fn check_sent_by(self, from: Role) -> Result<Self, DecodeError> {
-        if self.is_sent_by(from) { Ok(self) } else { Err(DecodeError::WrongDirection { frame: self.tag() }) }
+    fn check_sent_by(&self, from: Role) -> Result<(), DecodeError> {
+        if self.is_sent_by(from) { Ok(()) } else { Err(DecodeError::WrongDirection { frame: self.tag() }) }
     }
 }

@@ -64,6 +64,7 @@ impl Batch {
     }
 
     /// Decodes the next frame, of an extension or not.
+    #[inline]
     fn step(&mut self) -> Result<Option<Frame>, DecodeError> {
         if self.frames >= self.limits.max_batch_frames {
             return Err(DecodeError::TooMany { what: "frames", limit: self.limits.max_batch_frames });
@@ -85,7 +86,8 @@ impl Batch {
             }
         };
         self.rest.advance(used);
-        frame.map(|frame| frame.check_sent_by(self.from)).transpose()
+        frame.as_ref().map_or(Ok(()), |frame| frame.check_sent_by(self.from))?;
+        Ok(frame)
     }
 }
 
