@@ -187,7 +187,7 @@ async fn where_there_are_too_many_requests_the_next_one_waits() {
     let (addr, log) = serve(|seen| Some(status(if seen.transport == "websocket" { 426 } else { 429 }))).await;
     let socket = client(addr).start().unwrap();
     let (_, wait) = watchdog(first_wait(&socket)).await;
-    assert!(wait > Duration::from_millis(500), "{wait:?}");
+    assert!(wait > Duration::from_millis(200), "{wait:?}");
     assert_eq!(transports(&log), ["websocket", "sse"]);
 }
 

@@ -20,7 +20,7 @@ use crate::frame::{
 };
 use crate::transport::{
     BodyCeiling, BoxError, Endpoint, Polling, SUBPROTOCOL, Streaming, Transport, TransportError, WebSocket,
-    media, not_ours, session_uri,
+    media, not_ours, pause_before_repeat, session_uri,
 };
 
 use super::connect::{Connector, LinkError, Purpose, Setup};
@@ -29,8 +29,7 @@ use super::http2::{self, Asked};
 use super::link::{Link, Protocol, Stream};
 use super::token::{Freshness, TokenSource};
 
-/// The status of a request that is one too many (RFC 6585, section 4), and how long to wait where it does not say.
-const TOO_MANY: u16 = 429;
+/// How long to wait where there are too many requests (429; RFC 6585, section 4) and the answer does not say.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// What it takes to dial one server.
@@ -71,14 +70,42 @@ pub(super) enum Verdict {
     Transport,
     /// The server does not offer this transport.
     NotOffered(Close),
-    /// This transport was turned down for now, and this is how long.
-    Later(Duration),
+    /// This transport was turned down for now.
+    Later(TurnedDown),
     /// No transport can work now: nobody is reached at all, or there is no token.
     Host,
     /// No transport can work before somebody changes how this client is set up.
     Setup(Setup),
     /// The server said in band what the matter is.
     Closed(Close),
+}
+
+/// How somebody on the way said: not now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TurnedDown {
+    status: u16,
+    retry_after: Option<Duration>,
+}
+
+impl TurnedDown {
+    /// What an answer says, if it is that.
+    fn by(status: u16, retry_after: Option<Duration>) -> Option<Self> {
+        let now = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+        let told = retry_after.is_some() || now.iter().any(|code| code.as_u16() == status);
+        told.then_some(Self { status, retry_after })
+    }
+
+    /// The pause after which the same is tried again, where that is worth it after so many.
+    pub(super) fn pause(self, made: usize) -> Option<Duration> {
+        pause_before_repeat(self.status, self.retry_after, made)
+    }
+
+    /// How long to wait where it is not, before anything else.
+    pub(super) fn wait(self) -> Option<Duration> {
+        // The next one now would be one too many as well.
+        let too_many = (self.status == StatusCode::TOO_MANY_REQUESTS.as_u16()).then_some(WAIT_FOR_ROOM);
+        self.retry_after.or(too_many)
+    }
 }
 
 impl Dialer {
@@ -251,9 +278,9 @@ impl DialError {
     pub(super) fn of(error: &TransportError) -> Self {
         let verdict = match (error, Setup::behind(error)) {
             (_, Some(setup)) => Verdict::Setup(setup),
-            (TransportError::Http { retry_after: Some(wait), .. }, _) => Verdict::Later(*wait),
-            // The next one now would be one too many as well.
-            (TransportError::Http { status: TOO_MANY, .. }, _) => Verdict::Later(WAIT_FOR_ROOM),
+            (TransportError::Http { status, retry_after }, _) => {
+                TurnedDown::by(*status, *retry_after).map_or(Verdict::Transport, Verdict::Later)
+            }
             _ => Verdict::Transport,
         };
         Self::new(verdict, chain(error))

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     preferred: Option<TransportKind>,
     /// What has failed in this round.
     failed: Vec<TransportKind>,
+    /// What was turned down for now in this round.
+    put_off: Vec<TransportKind>,
     records: Vec<Record>,
     /// What was demoted and not told yet.
     demoted: Vec<TransportKind>,
@@ -50,6 +52,7 @@ impl Plan {
             allowed,
             preferred: None,
             failed: Vec::new(),
+            put_off: Vec::new(),
             records: Vec::new(),
             demoted: Vec::new(),
         }
@@ -86,14 +89,14 @@ impl Plan {
     pub(super) fn next(&self, now: Instant) -> Option<TransportKind> {
         let preferred = self.preferred.filter(|kind| self.allows(*kind));
         let order = || preferred.into_iter().chain(self.ranked.iter().copied());
-        let open = |kind: &TransportKind| !self.failed.contains(kind);
+        let open = |kind: &TransportKind| self.is_open(*kind);
         let demoted = || order().filter(open).min_by_key(|kind| self.distrusted_until(*kind));
         order().filter(open).find(|kind| !self.is_demoted(*kind, now)).or_else(demoted)
     }
 
     /// The next to try in this round beside those that are under way.
     pub(super) fn next_beside(&self, under_way: &[TransportKind], now: Instant) -> Option<TransportKind> {
-        let open = |kind: &TransportKind| !self.failed.contains(kind) && !under_way.contains(kind);
+        let open = |kind: &TransportKind| self.is_open(*kind) && !under_way.contains(kind);
         let order = || self.ranked.iter().copied().filter(open);
         let demoted = || order().min_by_key(|kind| self.distrusted_until(*kind));
         order().find(|kind| !self.is_demoted(*kind, now)).or_else(demoted)
@@ -106,14 +109,31 @@ impl Plan {
         }
     }
 
+    /// Notes that a transport was turned down for now: it stands aside in this round, and keeps its rank.
+    pub(super) fn put_off(&mut self, kind: TransportKind) {
+        self.put_off.push(kind);
+    }
+
+    /// Takes up what was turned down before: it is no worse than the others, which were turned down too.
+    pub(super) fn take_up(&mut self) {
+        self.put_off.clear();
+    }
+
+    /// Whether a transport was not tried in vain in this round.
+    fn is_open(&self, kind: TransportKind) -> bool {
+        !self.failed.contains(&kind) && !self.put_off.contains(&kind)
+    }
+
     /// Begins a new round.
     pub(super) fn restart(&mut self) {
         self.failed.clear();
+        self.put_off.clear();
     }
 
     /// Notes that a transport carries the session: what failed in this round is worse than it, not the network, and
     /// is demoted.
     pub(super) fn carried(&mut self, kind: TransportKind, now: Instant) {
+        self.put_off.clear();
         for failed in std::mem::take(&mut self.failed) {
             if failed != kind {
                 self.distrust(failed, now);
@@ -237,6 +257,20 @@ mod tests {
         plan.failed(Sse);
         assert_eq!(plan.next_beside(&[WebSocket], now), Some(LongPolling));
         assert_eq!(plan.next_beside(&[WebSocket, LongPolling], now), None);
+    }
+
+    #[test]
+    fn what_was_turned_down_for_now_stands_aside_and_keeps_its_rank() {
+        let (mut plan, now) = all();
+        plan.put_off(WebSocket);
+        assert_eq!(plan.next(now), Some(Sse));
+        assert_eq!(plan.next_beside(&[Sse], now), Some(LongPolling));
+        plan.take_up();
+        assert_eq!(plan.next(now), Some(WebSocket));
+        plan.put_off(WebSocket);
+        plan.carried(Sse, now);
+        assert!(!plan.is_demoted(WebSocket, now));
+        assert_eq!(plan.next(now), Some(WebSocket));
     }
 
     #[test]

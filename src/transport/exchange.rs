@@ -202,11 +202,13 @@ impl Endpoint {
     ) -> Asking {
         let (endpoint, count, turned_down) = (self.clone(), count.map(Arc::clone), Arc::clone(turned_down));
         Box::pin(async move {
-            for (made, pause) in PAUSES.into_iter().enumerate() {
+            let mut made = 0;
+            loop {
                 let answered = endpoint.ask(session, body.clone(), count.as_ref()).await;
-                let asked = answered.as_ref().err().and_then(|error| asked_pause(error, made));
-                let Some(asked) = asked else { return answered };
-                let mut left = pause.max(asked);
+                let Err(TransportError::Http { status, retry_after }) = &answered else { return answered };
+                let pause = pause_before_repeat(*status, *retry_after, made);
+                let Some(mut left) = pause else { return answered };
+                made += 1;
                 while !left.is_zero() {
                     // Nobody is to take the pause for silence.
                     turned_down.fetch_add(1, Ordering::Relaxed);
@@ -216,20 +218,23 @@ impl Endpoint {
                 }
                 turned_down.fetch_add(1, Ordering::Relaxed);
             }
-            endpoint.ask(session, body, count.as_ref()).await
         })
     }
 }
 
-/// The pause that an answer asks for after which to send a request again, where that is worth it after so many.
-fn asked_pause(error: &TransportError, made: usize) -> Option<Duration> {
-    let TransportError::Http { status, retry_after } = error else { return None };
-    let again = match StatusCode::from_u16(*status) {
+/// The pause after which a request that somebody on the way answered so is made again, where that is worth it after so many.
+pub(crate) fn pause_before_repeat(
+    status: u16,
+    retry_after: Option<Duration>,
+    made: usize,
+) -> Option<Duration> {
+    let worth = match StatusCode::from_u16(status) {
         Ok(StatusCode::TOO_MANY_REQUESTS) => true,
         Ok(StatusCode::SERVICE_UNAVAILABLE) => made < PAUSES_FOR_ROOM,
         _ => false,
     };
-    again.then(|| retry_after.unwrap_or_default()).filter(|asked| *asked <= LONGEST_PAUSE)
+    let asked = retry_after.unwrap_or_default();
+    PAUSES.get(made).filter(|_| worth && asked <= LONGEST_PAUSE).map(|pause| asked.max(*pause))
 }
 
 /// The URL of a request of this session's: the base URL and the public id, by which a balancer may route.

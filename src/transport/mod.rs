@@ -27,7 +27,7 @@ pub use self::adapter::{Adapted, Reader, Writer};
 pub use self::ceiling::BodyCeiling;
 pub use self::exchange::{BoxError, Endpoint, Exchange, ExchangeBody};
 #[cfg(feature = "client")]
-pub(crate) use self::exchange::{not_ours, session_uri};
+pub(crate) use self::exchange::{not_ours, pause_before_repeat, session_uri};
 pub use self::pipe::{Pipe, pipe};
 pub use self::plain::PlainWebSocket;
 pub use self::plain_events::PlainEvents;

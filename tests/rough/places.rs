@@ -79,6 +79,34 @@ async fn where_one_request_a_second_is_let_in_a_conversation_goes_on() {
     }
 }
 
+/// The box counts upgrades too, whatever becomes of them: each takes the turn of what is tried next. How the turns of a client
+/// fall differs from run to run, by the jitter of its pauses and by when the last request before its own was let in.
+#[tokio::test(start_paused = true)]
+async fn where_upgrades_take_turns_too_the_rest_gets_its_own() {
+    for (rest, status) in
+        [&[Rule::StripUpgrade][..], &[REFUSED], &[]].into_iter().flat_map(|rest| [(rest, 429), (rest, 503)])
+    {
+        for (round_trip, before) in ROUND_TRIPS.into_iter().flat_map(|trip| (0..10).map(move |n| (trip, n))) {
+            let name = format!("{rest:?}, {status}, over {round_trip:?}, {before}");
+            let rules: Vec<_> =
+                [Rule::OneEach { every: SECOND, status }].iter().chain(rest).copied().collect();
+            let lab = Lab::new(&rules).await;
+            // Somebody else, so many tenths of a second before.
+            let _ = timeout(SECOND, lab.client(&[LongPolling], Duration::ZERO).connect()).await;
+            sleep(SECOND / 10 * before).await;
+            let began = Instant::now();
+            let mut client = lab.client(ALL, round_trip).connect().await.expect(&name);
+            echo(&mut client).await;
+            println!("{name}: {:?}", began.elapsed());
+            assert!(began.elapsed() <= 8 * SECOND, "{name}: {:?}", began.elapsed());
+            let history = client.transport_history();
+            // Where upgrades pass, the turn may come just when SSE asks.
+            let carrier = history.last().map(|passage| passage.transport);
+            assert_ne!(carrier, Some(LongPolling), "{name}: {history:?}");
+        }
+    }
+}
+
 /// Polls have come to be held for long when the first push finds out that it cannot be made beside one.
 #[tokio::test(start_paused = true)]
 async fn where_one_request_is_made_at_a_time_a_long_silence_costs_one_hold() {

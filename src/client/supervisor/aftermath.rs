@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::ConnectError;
-use crate::client::dial::{DialError, Verdict};
+use crate::client::dial::{DialError, TurnedDown, Verdict};
 use crate::client::plan::SHORT_LIFE;
 use crate::frame::{Close, CloseCode, Retry, TransportKind};
 use crate::session::{Ended, EndedBy, Session};
 use crate::socket::Command;
 
-use super::{ClientSupervisor, Renewal, Round, Step, TokenState, begin, now};
+use super::{ClientSupervisor, Renewal, Step, TokenState, begin, now};
 
 impl ClientSupervisor {
     /// Goes on after a transport failed to carry the session.
     pub(super) fn failed(&mut self, kind: TransportKind, error: DialError) {
         self.reason = error.reason;
+        let later = matches!(error.verdict, Verdict::Later(_));
         let wait = match error.verdict {
             Verdict::Closed(close) if close.code.retry() == Retry::Never => return self.give_up(close),
             Verdict::Closed(close) => return self.closed(kind, close),
@@ -36,21 +37,27 @@ impl ClientSupervisor {
                 None
             }
             Verdict::Transport => {
-                self.round.otherwise = true;
+                (self.round.otherwise, self.round.turned_down) = (true, 0);
                 None
             }
             // Upgrades may be all that somebody on the way turns down: whether there is room is seen by what is tried next.
-            Verdict::Later(wait) if kind == TransportKind::WebSocket => {
+            Verdict::Later(told) if kind == TransportKind::WebSocket => {
                 self.round.otherwise = true;
-                self.round.wait = self.round.wait.max(Some(wait));
+                self.round.wait = self.round.wait.max(told.wait());
                 None
             }
-            Verdict::Later(wait) => {
+            Verdict::Later(told) => {
                 self.round.otherwise = true;
-                Some(wait)
+                if let Some(pause) = self.wait_for_turn(told) {
+                    return self.pause(pause);
+                }
+                told.wait()
             }
         };
-        self.plan.failed(kind);
+        match later {
+            true => self.plan.put_off(kind),
+            false => self.plan.failed(kind),
+        }
         if wait.is_some() {
             // It may be a box on the way that only dislikes this transport: the round goes on afterwards.
             return self.pause_after_failure(wait);
@@ -58,12 +65,23 @@ impl ClientSupervisor {
         if self.plan.next(now()).is_some() {
             return;
         }
-        let Round { not_offered, otherwise, wait } = std::mem::take(&mut self.round);
+        let (not_offered, otherwise, wait) =
+            (self.round.not_offered.take(), self.round.otherwise, self.round.wait);
         self.new_round();
         match not_offered {
             Some(close) if !otherwise => self.give_up(close),
             _ => self.pause_after_failure(wait),
         }
+    }
+
+    /// How long to wait until what was turned down for now is tried again, and with it all that was before: none of them is
+    /// disliked for what it is. `None` where that was done often enough.
+    pub(super) fn wait_for_turn(&mut self, told: TurnedDown) -> Option<Duration> {
+        let pause = told.pause(self.round.turned_down)?;
+        self.round.turned_down += 1;
+        self.round.rationed = true;
+        self.plan.take_up();
+        Some(pause)
     }
 
     /// Goes on after the server closed a transport in band, but not the session.

@@ -87,7 +87,8 @@ impl ClientSupervisor {
         // Where another is under way, the session attaches it by itself.
         if !self.bound.is_empty() || !self.stalled.is_empty() || !matches!(self.step, Step::Rest) {
             if bound.opened_at.is_none() && *reason != DetachReason::Superseded {
-                self.fell_out(bound.target.kind);
+                let verdict = bound.failure.as_ref().map_or(&Verdict::Transport, |failure| &failure.verdict);
+                self.fell_out(bound.target.kind, verdict);
             } else if self.bound.is_empty() {
                 // What is dialled was to take over from what worked: alone it may take long.
                 self.race_after(Duration::ZERO);

@@ -147,6 +147,10 @@ struct Round {
     otherwise: bool,
     /// How long to wait before the next round, at least.
     wait: Option<Duration>,
+    /// How often in a row somebody turned requests down for now.
+    turned_down: usize,
+    /// Whether somebody did: each request takes another's turn.
+    rationed: bool,
 }
 
 /// Where a client stands with `auth_expired`.
@@ -266,7 +270,7 @@ impl ClientSupervisor {
                 if self.bound.is_empty() && self.stalled.is_empty() && matches!(self.step, Step::Rest) {
                     self.failed(target.kind, error);
                 } else {
-                    self.fell_out(target.kind);
+                    self.fell_out(target.kind, &error.verdict);
                 }
                 None
             }
@@ -275,7 +279,7 @@ impl ClientSupervisor {
 
     fn new_round(&mut self) {
         self.plan.restart();
-        self.round = Round::default();
+        self.round = Round { rationed: self.round.rationed, ..Round::default() };
     }
 }
 

@@ -6,8 +6,8 @@ use std::future::Future as _;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::client::dial::Verdict;
 use crate::frame::{Attachment, TransportKind};
-
 use crate::socket::Command;
 
 use super::{ClientSupervisor, Dialling, Step, Target, now};
@@ -16,19 +16,24 @@ use super::{ClientSupervisor, Dialling, Step, Target, now};
 /// would only stand in their way.
 const DEMOTED_WAITS: Duration = Duration::from_secs(3);
 
+/// How long each is alone at least where somebody lets in so many requests only: one beside it would take its turn.
+const APART: Duration = Duration::from_secs(3);
+
 impl ClientSupervisor {
     /// Sets the time of the next one beside a transport that took so long to open.
     pub(super) fn race_after(&mut self, opening: Duration) {
-        if self.carrier.is_none() {
-            self.race = Some(Box::pin(tokio::time::sleep(self.time_alone(opening))));
-        }
+        self.race_in(self.time_alone(opening));
     }
 
     /// Sets the time of the next one beside a dial that does not come to its end: later, for what needs a round trip more to
     /// open may still be the better one.
     pub(super) fn race_stalled(&mut self) {
+        self.race_in(self.time_alone(self.opening).saturating_mul(3));
+    }
+
+    fn race_in(&mut self, alone: Duration) {
         if self.carrier.is_none() {
-            let alone = self.time_alone(self.opening).saturating_mul(3);
+            let alone = if self.round.rationed { alone.max(APART) } else { alone };
             self.race = Some(Box::pin(tokio::time::sleep(alone)));
         }
     }
@@ -83,12 +88,21 @@ impl ClientSupervisor {
         Poll::Pending
     }
 
-    /// Notes that one of several under way has failed: the next need not wait.
-    pub(super) fn fell_out(&mut self, kind: TransportKind) {
-        if self.carrier.is_none() {
-            self.plan.failed(kind);
-            self.race = Some(Box::pin(tokio::time::sleep(Duration::ZERO)));
+    /// Notes that one of several under way has failed: the next need not wait, unless there was no turn for this one.
+    pub(super) fn fell_out(&mut self, kind: TransportKind, verdict: &Verdict) {
+        if self.carrier.is_some() {
+            return;
         }
+        let pause = match verdict {
+            Verdict::Later(told) if kind != TransportKind::WebSocket => self.wait_for_turn(*told),
+            _ => None,
+        };
+        match (pause, verdict) {
+            (Some(_), _) => {}
+            (None, Verdict::Later(_)) => self.plan.put_off(kind),
+            (None, _) => self.plan.failed(kind),
+        }
+        self.race = Some(Box::pin(tokio::time::sleep(pause.unwrap_or_default())));
     }
 
     /// Notes that a transport carries the session. Lower ones end by that; what is above it, or still dialled, is
@@ -180,7 +194,7 @@ mod tests {
     async fn one_that_fails_beside_another_makes_room_for_the_next_at_once() {
         let mut supervisor = fresh();
         bind(&mut supervisor, Attachment::FIRST, TransportKind::WebSocket);
-        supervisor.fell_out(TransportKind::Sse);
+        supervisor.fell_out(TransportKind::Sse, &Verdict::Transport);
         let next = dialled(&mut supervisor, Duration::from_millis(1)).await;
         assert_eq!(next, Some(TransportKind::LongPolling));
     }
