@@ -163,6 +163,11 @@ mod tests {
 
     fn carried_by(kind: TransportKind) -> ClientSupervisor {
         let mut supervisor = fresh();
+        carry(&mut supervisor, kind);
+        supervisor
+    }
+
+    fn carry(supervisor: &mut ClientSupervisor, kind: TransportKind) {
         let target = Target { kind, wished: false };
         let bound = Bound {
             attachment: Attachment::FIRST,
@@ -174,7 +179,6 @@ mod tests {
         };
         supervisor.bound = vec![bound];
         supervisor.attached(Attachment::FIRST, kind, &TransportKind::ALL);
-        supervisor
     }
 
     /// What is dialled after a time, if anything is; it fails.
@@ -224,17 +228,7 @@ mod tests {
             supervisor.learning.ended(Sse, 15 * SECOND, departure, super::super::now());
         }
         supervisor.plan = crate::client::plan::Plan::new(vec![Sse]);
-        let target = Target { kind: Sse, wished: false };
-        let bound = Bound {
-            attachment: Attachment::FIRST,
-            target,
-            dialled: super::super::now(),
-            opened_at: None,
-            proved: true,
-            failure: None,
-        };
-        supervisor.bound = vec![bound];
-        supervisor.attached(Attachment::FIRST, Sse, &TransportKind::ALL);
+        carry(&mut supervisor, Sse);
         assert_eq!(dialled(&mut supervisor, 11 * SECOND).await, None);
         assert_eq!(dialled(&mut supervisor, SECOND).await, Some(Sse));
     }
