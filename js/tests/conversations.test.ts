@@ -9,7 +9,8 @@ import { defaults } from "../src/session/config.js";
 import type { Binding } from "../src/session/binding.js";
 import { httpRules } from "../src/session/http.js";
 import type { Held } from "../src/session/outbox.js";
-import { createSession, type Listener, type Session } from "../src/session/session.js";
+import type { Listener } from "../src/session/events.js";
+import { createSession, type Session } from "../src/session/session.js";
 import { serverDefaults, type ServerEvent, ServerSession } from "./session/server.js";
 
 type End = "client" | "server";

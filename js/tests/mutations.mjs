@@ -52,7 +52,7 @@ const mutations = [
   ["a candidate's receipt counts as told", "session", "if (carrier() === bound) inbox.tell_();\n    return receipt();", "inbox.tell_();\n    return receipt();"],
   ["a receipt before it is safe", "inbox", "const tellable = () => Math.min(received, safe);", "const tellable = () => received;"],
   // Attachments.
-  ["a number is used twice", "session", "attachment_: ++highest,", "attachment_: highest || ++highest,"],
+  ["a number is used twice", "session", "createBinding(++highest,", "createBinding(highest || ++highest,"],
   ["lower attachments are not fenced", "session", "other.attachment_ < attachment_ &&", "other.attachment_ < attachment_ - 99 &&"],
   ["a lower candidate attaches after a higher", "session", "fence(bound, false);", ""],
   ["messages go while attach is not answered", "session", "if (first || carrier() !== bound || (bindings[1] && isMoving())) return first;", "if (first || carrier() !== bound) return first;"],

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import { createPauses } from "../src/backoff.js";
 import type { TransportKind } from "../src/frame/frame.js";
-import { createPlan, SHORT_LIFE } from "../src/socket/plan.js";
+import { createPlan } from "../src/socket/plan.js";
+import { SHORT_LIFE } from "../src/socket/times.js";
 
 const bounds = { base: 500, cap: 30_000 };
 const ALL: readonly TransportKind[] = ["websocket", "sse", "long-polling"];

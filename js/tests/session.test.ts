@@ -8,7 +8,8 @@ import { close } from "../src/session/close.js";
 import { type Config, defaults } from "../src/session/config.js";
 import { httpRules } from "../src/session/http.js";
 import type { Held } from "../src/session/outbox.js";
-import { createSession, type Listener } from "../src/session/session.js";
+import type { Listener } from "../src/session/events.js";
+import { createSession } from "../src/session/session.js";
 
 const begin = (config: Partial<Config> = {}) => {
   let now = 0;

@@ -62,3 +62,28 @@ export interface Binding {
   unanswered_: number;
   retryAt_: number;
 }
+
+/** After so much silence a path on trial is asked; it doubles, and the minute has room for five. */
+const SILENCE = 1_000;
+
+/** One of which the `hello` is to be said now, and welcomed by a time. */
+export const createBinding = (attachment: number, kind: TransportKind, candidate: boolean, now: number, until: number): Binding => ({
+  attachment_: attachment,
+  kind_: kind,
+  stage_: GREETING,
+  candidate_: candidate,
+  until_: until,
+  heard_: now,
+  asked_: now,
+  polled_: now,
+  helloDue_: true,
+  pausedUntil_: 0,
+  pollAt_: Infinity,
+  probeAt_: Infinity,
+  retryAt_: Infinity,
+  ping_: 0,
+  silence_: SILENCE,
+  pushAcked_: 0,
+  fruitless_: 0,
+  unanswered_: 0,
+});

@@ -20,48 +20,18 @@ import {
   limits,
   type MessageFrame,
   type MessageTag,
-  type Move,
   type Packed,
   type TransportKind,
   type Welcome,
 } from "../frame/frame.js";
-import { ATTACHED, ATTACHING, type Binding, GREETING, INTRODUCED } from "./binding.js";
+import { ATTACHED, ATTACHING, type Binding, createBinding, INTRODUCED } from "./binding.js";
 import { close as makeClose, type Close, endsTransport } from "./close.js";
 import type { Config } from "./config.js";
 import type { HttpRules, Inner } from "./http.js";
+import type { EndedBy, Listener, Why } from "./events.js";
 import { createInbox } from "./inbox.js";
 import { createOutbox, type Held } from "./outbox.js";
 import type { Saved, SavedState } from "./saved.js";
-
-/** Who ended a session: this end, the peer, or time. */
-export type EndedBy = "local" | "peer" | "timeout";
-
-/** Why a transport was given up. With `closed` there is a close. */
-export type Why =
-  | "ended"
-  | "superseded"
-  | "gap"
-  | "silent"
-  | "no welcome"
-  | "unproved"
-  | "uplink lost"
-  | "malformed"
-  | "closed";
-
-/** What a session tells, by the name of what happened. */
-export interface SessionEvents {
-  attached_: [bound: Binding, resumed: boolean];
-  detached_: [bound: Binding, why: Why, close?: Close];
-  message_: [frame: MessageFrame];
-  reply_: [request: Held, succeeded: boolean, body: unknown];
-  /** An own message failed, of which nobody waits to hear. */
-  failed_: [seq: number, body: unknown];
-  auth_: [expiresMs: number];
-  move_: [move: Move];
-  /** Nothing comes after. */
-  ended_: [close: Close, by: EndedBy, undelivered: readonly Held[]];
-}
-export type Listener = { [Name in keyof SessionEvents]: (...event: SessionEvents[Name]) => void };
 
 /** Why a message was not accepted. */
 export type Refused = "closed" | "full" | "too_large" | "too_many_requests" | "never_asked";
@@ -77,8 +47,6 @@ const ENDED = 2;
 const CAREFUL = 2;
 /** How long it counts that silence was cut off. */
 const VERDICT = 600_000;
-/** After so much silence a path on trial is asked; it doubles, and the minute has room for five. */
-const SILENCE = 1_000;
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
 /** The longest that a path is left unproved because messages go on coming. */
@@ -596,26 +564,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       // After a sleep this may come before the timer: an id that the server may have forgotten is not used again.
       abandonIfDue();
       if (phase === ENDED) return;
-      const bound: Binding = {
-        attachment_: ++highest,
-        kind_: kind,
-        stage_: GREETING,
-        candidate_: candidate,
-        until_: now + config.welcomeWithin_,
-        heard_: now,
-        asked_: now,
-        polled_: now,
-        helloDue_: true,
-        pausedUntil_: 0,
-        pollAt_: Infinity,
-        probeAt_: Infinity,
-        retryAt_: Infinity,
-        ping_: 0,
-        silence_: SILENCE,
-        pushAcked_: 0,
-        fruitless_: 0,
-        unanswered_: 0,
-      };
+      const bound = createBinding(++highest, kind, candidate, now, now + config.welcomeWithin_);
       auth = token ?? auth;
       if (!candidate) {
         fence(bound);

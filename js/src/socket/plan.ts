@@ -3,9 +3,8 @@
 
 import type { TransportKind } from "../frame/frame.js";
 import type { Close } from "../session/close.js";
+import { SHORT_LIFE } from "./times.js";
 
-/** A transport that ends within this time of its opening was short-lived; after two in a row it is demoted. */
-export const SHORT_LIFE = 5_000;
 const DEMOTED_FOR = 600_000;
 /** What was demoted waits so much longer before it is dialled beside another. */
 const DEMOTED_WAITS = 3_000;

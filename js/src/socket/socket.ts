@@ -4,68 +4,25 @@
  */
 
 import { createPauses } from "../backoff.js";
-import type { Codec, Frame, MessageFrame, MessageTag, Packed, TransportKind } from "../frame/frame.js";
-import { toBase64, toUtf8 } from "../frame/frame.js";
-import type { Binding } from "../session/binding.js";
+import { type Codec, type Frame, type MessageFrame, type MessageTag, type Packed, toBase64, type TransportKind } from "../frame/frame.js";
 import { beginsAfresh, close as makeClose, type Close } from "../session/close.js";
 import { defaults } from "../session/config.js";
 import type { Held } from "../session/outbox.js";
 import type { Saved } from "../session/saved.js";
-import { createSession, type Listener, type Session } from "../session/session.js";
+import type { Listener } from "../session/events.js";
+import { createSession, type Session } from "../session/session.js";
 import type { Carrier, Hooks, Target, Transport } from "../transport/transport.js";
-import type { Events, Lost, Message, Options, Socket, State } from "./api.js";
+import type { Lost, Message, Options, Socket, State } from "./api.js";
 import { ThroughlineError } from "../error.js";
+import { pack, unpack } from "./bodies.js";
+import type { Attempt, Bound } from "./bound.js";
+import { createInlet } from "./inlet.js";
 import type { Parts } from "./parts.js";
-
-/** How long the token and the opening of a transport may take, each. */
-const CONNECT_TIMEOUT = 5_000;
-/** The least time that a transport has for itself before the next is dialled beside it. */
-const HEAD_START = 250;
-/** A transport that ends within this time of its opening was short-lived. */
-const SHORT_LIFE = 5_000;
-/** How long a path is on trial, where there is another. */
-const TRIAL = 60_000;
-/** More in one batch gains nothing. */
-const BATCH = 64 << 10;
-/** How often in a row a message that goes alone may be refused for its size. */
-const REFUSALS = 6;
-/** A deadline that is seen so late was missed because nothing ran: timers were held back, or the device slept. */
-const LATE = 1_000;
-/** How much later it is judged then. */
-const REPRIEVE = 2_000;
-
-/** What is being opened, and since when. */
-interface Attempt {
-  begun_: number;
-  carrier_?: Carrier;
-  timer_?: ReturnType<typeof setTimeout>;
-}
-
-/** A transport that was introduced to the session. */
-export interface Bound extends Binding {
-  begun_: number;
-  carrier_: Carrier;
-  wished_: boolean;
-  /** Since when it carries, or did. */
-  openedAt_?: number;
-  failure_?: ThroughlineError | undefined;
-}
-
-interface Waiter {
-  resolve_(value: unknown): void;
-  reject_(error: unknown): void;
-}
+import { BATCH, CONNECT_TIMEOUT, createClock, HEAD_START, LATE, REFUSALS, REPRIEVE, SHORT_LIFE, TRIAL } from "./times.js";
+import { createWaiters, type Waiter } from "./waiters.js";
 
 const random = (length: number) =>
   toBase64(crypto.getRandomValues(new Uint8Array(length))).replace(/\W/g, (char) => (char === "+" ? "-" : char === "/" ? "_" : ""));
-
-const pack = (body: unknown): [packed: Packed, size: number] => {
-  if (body instanceof Uint8Array) return [body.slice(), body.length];
-  const text = JSON.stringify(body) as string | undefined;
-  if (text === undefined) throw new TypeError("no JSON");
-  return [text, toUtf8(text).length];
-};
-const unpack = (packed: Packed): unknown => (typeof packed === "string" ? JSON.parse(packed) : packed);
 
 const errorOf = ([, code, reason, { retry_after_ms }]: Close) =>
   new ThroughlineError(code, reason, { retryAfter: retry_after_ms ?? 0 });
@@ -82,20 +39,13 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const config = { ...defaults, cautious_: true, trial_: kinds[1] ? TRIAL : 0, ...(options.outbox && { outbox_: options.outbox }) };
   // Where there is no choice there is nothing to remember.
   const memory = kinds[1] && memory_?.(new URL(base).origin);
+  const clock = createClock();
   const plan = plan_?.(kinds, kinds.find((kind) => memory && memory.kind_ === kind), {
-    clock_: () => clock(),
+    clock_: clock,
     underWay_: () => (state.status === "connected" ? [] : [...dials.keys(), ...bounds().map(({ kind_ }) => kind_)]),
     dial_: (kind) => void dial(kind),
   });
 
-  // Wall-clock time, which goes on while a device sleeps, made never to go back.
-  let skew = 0;
-  let latest = 0;
-  const clock = () => {
-    const now = Date.now();
-    skew += Math.max(latest - now, 0);
-    return (latest = now) + skew;
-  };
   const begin = (saved: Partial<Saved> = {}): Session =>
     createSession(config, saved.id_ ?? random(16), saved.key_ ?? random(32), clock(), rules_, saved);
   /** The session, at the time that it is. */
@@ -127,37 +77,12 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   let pumping = false;
   let over = false;
 
-  /** Who waits for an answer, or for a receipt. */
-  const waiters = new Map<Held, Waiter>();
-  const listeners: { [Name in keyof Events<In, Out>]: Set<(event: Events<In, Out>[Name]) => void> } = {
-    message: new Set(),
-    state: new Set(),
-    resumed: new Set(),
-    lost: new Set(),
-    misfit: new Set(),
-  };
-  /** Messages that nobody has taken. */
-  const incoming: (readonly [message: Message<In, Out>, of: Session])[] = [];
-  let iterating = 0;
-  let sleepers: (() => void)[] = [];
-  let closedPromise: Promise<void> | undefined;
-  let resolveClosed: (() => void) | undefined;
+  let resolveOver: () => void;
+  const whenOver = new Promise<void>((resolve) => (resolveOver = resolve));
 
-  const emit = <Name extends keyof Events<In, Out>>(name: Name, event: Events<In, Out>[Name]) => {
-    for (const listener of [...listeners[name]]) {
-      try {
-        listener(event);
-      } catch (error) {
-        // The listener's own affair.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
-  };
   const become = (next: State) => {
     state = next;
-    emit("state", state);
+    emit_("state", state);
   };
   const adrift = (reason: ThroughlineError, retryAt?: number) =>
     become({ status: session.isKnown_() ? "reconnecting" : "connecting", reason, ...(retryAt && { retryAt }) });
@@ -165,23 +90,15 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   /** The next to try in this round. */
   const nextKind = () => (plan ? plan.next_() : kinds[0]);
 
-  // What the application takes.
-
-  const take = (of: Session) => {
-    if (of !== session) return;
-    current().take_(1);
-    wake();
-  };
-  const deliver = () => {
-    while (incoming.length && listeners.message.size && !iterating) {
-      const [message, of] = incoming.shift()!;
-      take(of);
-      emit("message", message);
-    }
-    const awake = sleepers;
-    sleepers = [];
-    for (const sleeper of awake) sleeper();
-  };
+  const { wait_, settle_, received_, lose_ } = createWaiters();
+  const { emit_, deliver_, push_, on_, iterate_ } = createInlet<In, Out>({
+    taken_(of) {
+      if (of !== session) return;
+      current().take_(1);
+      wake();
+    },
+    closed_: () => (state.status === "closed" ? state.reason : undefined),
+  });
 
   // Sending.
 
@@ -193,18 +110,10 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       return waiter.reject_(error);
     }
     if (waiter) {
-      waiters.set(held, waiter);
+      wait_(held, waiter);
       if (tag === "msg") session.await_(held);
     }
     wake();
-  };
-  const settle = (held: Held): Waiter | undefined => {
-    const waiter = waiters.get(held);
-    waiters.delete(held);
-    return waiter;
-  };
-  const settleReceipts = () => {
-    for (const [held] of waiters) if (held[0] === "msg" && held[1] && held[1] <= session.acked_()) settle(held)!.resolve_(undefined);
   };
   const answerTo = (of: Session, tag: MessageTag, seq: number, body: unknown) => {
     // An answer means something only in the session that asked.
@@ -377,7 +286,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     fresh = "usual";
     stopWaiting();
     become({ status: "connected", transport: kind_ });
-    if (wasCut && resumed) emit("resumed", kind_);
+    if (wasCut && resumed) emit_("resumed", kind_);
     roaming?.carried_(kind_);
   };
   const detached = (bound: Bound, why: string, close?: Close) => {
@@ -437,13 +346,14 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   };
   const finish = () => {
     over = true;
+    resolveOver();
     unwatch?.();
     stopWaiting();
     patience?.();
     clearTimeout(dueTimer);
   };
   const ended: Listener["ended_"] = (close, by, undelivered) => {
-    settleReceipts();
+    received_(session.acked_());
     const [, code] = close;
     const renews = by === "peer" ? beginsAfresh(code) : by === "timeout" && code === "unknown_session";
     const reason = errorOf(close);
@@ -455,27 +365,16 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     }
     if (renews) return renew(close, reason, undelivered);
     finish();
-    lose(reason, undelivered, reason);
+    lose_(reason, undelivered, reason);
     journal_?.end_();
     if (undelivered[0]) report(reason, undelivered);
     become({ status: "closed", reason });
-    deliver();
-    resolveClosed?.();
-  };
-  /** Tells those who wait for what is lost; `unsent` is why what was never sent is not going to be. */
-  const lose = (cause: ThroughlineError, undelivered: readonly Held[], unsent?: ThroughlineError) => {
-    for (const [held, waiter] of [...waiters]) {
-      if (unsent || !undelivered.includes(held)) {
-        waiters.delete(held);
-        waiter.reject_(held[1] || !unsent ? new ThroughlineError("lost", cause.message, { cause }) : unsent);
-      }
-    }
+    deliver_();
   };
   const report = (reason: ThroughlineError, messages: readonly Held[]) => {
     const lost: Lost<Out> = { reason, unknown: messages.map(([, , , body]) => unpack(body) as Out) };
     // Nothing is lost silently.
-    if (!listeners.lost.size) console.warn("throughline: lost", lost);
-    emit("lost", lost);
+    if (!emit_("lost", lost)) console.warn("throughline: lost", lost);
   };
   /** Replaces a session that the server has forgotten, or ended for a reason that need not come again. */
   const renew = ([, code]: Close, reason: ThroughlineError, undelivered: readonly Held[]) => {
@@ -485,8 +384,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     const unknown = undelivered.filter((held) => !unsent.includes(held));
     session = begin();
     plan?.restart_();
-    lose(reason, unsent);
-    for (const held of unsent) accept(held[0], 0, held[3], held[4], settle(held));
+    lose_(reason, unsent);
+    for (const held of unsent) accept(held[0], 0, held[3], held[4], settle_(held));
     become({ status: "reconnecting", reason });
     if (wasKnown || unknown[0]) report(reason, unknown);
     if (code === "going_away") pauseAfterFailure(reason);
@@ -517,7 +416,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
       fail: (code, text) => answerTo(of, "err", seq, { code, message: text }),
     };
     journal_?.heard_?.(seq, message);
-    incoming.push([message, of]);
+    push_(message, of);
   };
 
   const listener: Listener = {
@@ -525,13 +424,13 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     detached_: detached as Listener["detached_"],
     message_: (frame) => hear(session, frame),
     reply_(request, succeeded, body) {
-      const waiter = settle(request);
+      const waiter = settle_(request);
       if (succeeded) waiter?.resolve_(body);
       else waiter?.reject_(new ThroughlineError("failed", "", { body }));
     },
     failed_(seq, body) {
       const misfit = body as { code: string; message: string; count?: number } | null;
-      if (misfit?.code === "misfit") emit("misfit", { seq, message: misfit.message, count: misfit.count ?? 1 });
+      if (misfit?.code === "misfit") emit_("misfit", { seq, message: misfit.message, count: misfit.count ?? 1 });
     },
     auth_: (expires) => options.token && renewToken?.(expires),
     move_({ transport, within_ms }) {
@@ -543,8 +442,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   };
   const drain = () => {
     for (let event; (event = session.event_()); ) event(listener);
-    settleReceipts();
-    deliver();
+    received_(session.acked_());
+    deliver_();
   };
 
   // What goes out.
@@ -686,12 +585,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
         void (sent("req", body) as Promise<Answer>).then(resolve, reject).finally(() => signal?.removeEventListener("abort", abort));
       });
     },
-    on(name, listener) {
-      listeners[name].add(listener);
-      // Others that are set up now hear it too.
-      if (name === "message") queueMicrotask(deliver);
-      return () => void listeners[name].delete(listener);
-    },
+    on: on_,
     moveTo(kind) {
       if (!kind) plan?.prefer_(undefined);
       asked(kind);
@@ -699,29 +593,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     close(code = "normal", reason = "") {
       current().close_(makeClose(code, reason));
       wake();
-      return (closedPromise ??= new Promise((resolve) => {
-        resolveClosed = resolve;
-        if (over) resolve();
-      }));
+      return whenOver;
     },
-    async *[Symbol.asyncIterator]() {
-      iterating++;
-      try {
-        for (;;) {
-          const next = incoming.shift();
-          if (next) {
-            emit("message", next[0]);
-            take(next[1]);
-            yield next[0];
-          } else if (over) {
-            if (state.status === "closed" && state.reason.code !== "normal") throw state.reason;
-            return;
-          } else await new Promise<void>((resolve) => sleepers.push(resolve));
-        }
-      } finally {
-        iterating--;
-        deliver();
-      }
-    },
+    [Symbol.asyncIterator]: iterate_,
   };
 };

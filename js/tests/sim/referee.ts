@@ -7,7 +7,8 @@ import assert from "node:assert/strict";
 import { type Frame, isMessage, type Window } from "../../src/frame/frame.js";
 import type { Binding } from "../../src/session/binding.js";
 import type { Config } from "../../src/session/config.js";
-import type { Session, Why } from "../../src/session/session.js";
+import type { Why } from "../../src/session/events.js";
+import type { Session } from "../../src/session/session.js";
 
 /** Clocks are read out of order by so much. */
 const SKEW = 101;
