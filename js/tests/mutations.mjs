@@ -76,6 +76,9 @@ const mutations = [
   ["a trial asks ever again in a second", "session", "if (bound.tried_) bound.silence_ *= 2;", ""],
   ["a trial goes on for ever", "session", "bound.trialUntil_ ??= now + config.trial_;", "bound.trialUntil_ = Infinity;"],
   ["a stream that holds back is only silent", "http", "if (bound.tried_ && !bound.pingDue_) bound.probed_ = false;", ""],
+  ["what forgets silent paths is not learned of", "session", "mortal >= FORGOTTEN &&", "false &&"],
+  ["a silence that was outlived once is mortal", "session", "mortal > bound.outlived_", "true"],
+  ["a poll that was lost is held as long again", "session", "if (bound.pollOpen_) learn(bound, Math.max(bound.hold_! / 2, SHORT_HOLD));", ""],
   ["whatever comes lengthens a proof for ever", "session", "now - bound.asked_ < LONGEST_PROOF", "true"],
   // Pushes and polls.
   ["a lost push is not repeated", "http", "if (repeats) outbox_.rewind_();", ""],

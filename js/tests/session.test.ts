@@ -334,7 +334,7 @@ test("a push that waited behind a held poll is no lost one, and from then on pol
     pass(500);
   }
   pollEnded(bound);
-  assert.equal(poll(bound), 1125, "it goes on from there");
+  assert.equal(poll(bound), 750, "it goes on from there");
   pushEnded(bound, false);
   assert.deepEqual(saw(), [["detached", 1, "uplink lost"]]);
 });
@@ -498,6 +498,68 @@ test("a poll is held longer, by half, each time that nothing came until its hold
   assert.deepEqual(holds(meet(), 3), [2000, 2500, 2500]);
   pass(600_000);
   assert.deepEqual(holds(meet(), 3), [2000, 3000, 4500]);
+});
+
+/** Something was heard, and then so long nothing; then a message is said that nothing answers. */
+const forgotten = (kind: TransportKind, silences: readonly number[]) => {
+  const ends = met({}, kind);
+  const { bound, hear, said, send, pass, saw, pushEnded } = ends;
+  said(bound);
+  hear(bound, ["pong", 1]);
+  silences.forEach((silence, at) => {
+    if (at) hear(bound, ["ping", at]);
+    said(bound);
+    if (kind === "sse") pushEnded(bound, true);
+    pass(silence);
+  });
+  send(1);
+  said(bound);
+  for (let time = 0; time < 30_000 && ends.session.carrier_(); time += 500) {
+    pass(500);
+    said(bound);
+  }
+  assert.deepEqual(saw(), [["detached", 1, "silent"]]);
+  const next = ends.dial(kind);
+  said(next);
+  hear(next, welcome(next, { received: 1 }));
+  said(next);
+  hear(next, ["pong", 2]);
+  return { ...ends, next };
+};
+
+for (const [silences, asksAfter] of [
+  [[7000], 3500],
+  [[4900], Infinity],
+  [[8000, 7000], Infinity],
+  [[6000, 7000], 3500],
+] as const) {
+  test(`a WebSocket that was forgotten behind silences of ${silences.join(" and ")} ms has the next asked after ${asksAfter} ms`, () => {
+    const { next, pass, said } = forgotten("websocket", silences);
+    pass(3499);
+    assert.deepEqual(said(next), []);
+    pass(1);
+    assert.deepEqual(said(next), asksAfter < Infinity ? ["ping"] : []);
+  });
+}
+
+test("a stream that nothing came by any more, not even a heartbeat, has the next asked after half of one", () => {
+  const { next, pass, said, pushEnded } = forgotten("sse", [19_000]);
+  pushEnded(next, true);
+  pass(9499);
+  assert.deepEqual(said(next), []);
+  pass(1);
+  assert.deepEqual(said(next), ["ping"]);
+});
+
+test("a poll that is taken for lost keeps the holds at half of its own", () => {
+  const { bound, poll, pollEnded, pass } = met({}, "long-polling");
+  poll(bound);
+  for (const hold of [2000, 1000, 500, 500]) {
+    pollEnded(bound);
+    assert.equal(poll(bound), hold);
+    pass(hold + 1000);
+    assert.equal(poll(bound), 0);
+  }
 });
 
 test("where silence is cut off, a path is asked in half the time, for ten minutes", () => {

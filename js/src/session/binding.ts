@@ -21,6 +21,9 @@ export interface Binding {
   until_: number;
   /** When something last proved that the path lives. */
   heard_: number;
+  /** When the first thing was said that nothing has answered since; and behind how much silence something came yet. */
+  spokeAt_: number;
+  outlived_: number;
   /** When its `hello` went, or it was asked last whether it lives. */
   asked_: number;
   /** Until when what a box has turned down for now is not sent again. */
@@ -77,6 +80,8 @@ export const createBinding = (attachment: number, kind: TransportKind, candidate
   asked_: now,
   polled_: now,
   helloDue_: true,
+  spokeAt_: Infinity,
+  outlived_: 0,
   pausedUntil_: 0,
   pollAt_: Infinity,
   probeAt_: Infinity,

@@ -12,7 +12,7 @@ const MAX_PUSH_RETRY = 5_000;
 const MAX_UNANSWERED_PUSHES = 2;
 /** Beside a poll that was held for so long a push may have waited behind it; and how long polls are held then. */
 const STUCK_AFTER = 1_000;
-const SHORT_HOLD = 500;
+export const SHORT_HOLD = 500;
 /** After a poll that was answered early and empty: somebody else may be polling. */
 const EMPTY_POLL_PAUSE = 500;
 
@@ -81,7 +81,7 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, learn
       bound.pollOpen_ = !!poll;
       bound.fruitful_ = !proved_;
       bound.polled_ = now_();
-      if (poll && proved_) bound.probeAt_ = answerBy_(bound) + hold(bound);
+      if (poll && proved_) bound.probeAt_ = answerBy_(bound) + (bound.hold_ = hold(bound));
       return poll;
     },
 

@@ -27,7 +27,7 @@ import {
 import { ATTACHED, ATTACHING, type Binding, createBinding, INTRODUCED } from "./binding.js";
 import { close as makeClose, type Close, endsTransport } from "./close.js";
 import type { Config } from "./config.js";
-import type { HttpRules, Inner } from "./http.js";
+import { type HttpRules, type Inner, SHORT_HOLD } from "./http.js";
 import type { EndedBy, Listener, Why } from "./events.js";
 import { createInbox } from "./inbox.js";
 import { createOutbox, type Held } from "./outbox.js";
@@ -49,6 +49,8 @@ const CAREFUL = 2;
 const VERDICT = 600_000;
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
+/** A box may forget a connection that was silent for so long or longer. */
+const FORGOTTEN = 5_000;
 /** The longest that a path is left unproved because messages go on coming. */
 const LONGEST_PROOF = 30_000;
 
@@ -101,6 +103,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     if (!bindings.includes(bound)) return;
     const silence = now - bound.heard_;
     if (why === "ended" && bound.proved_ && silence >= 1000) learn(bound, silence / 2);
+    // A box may have forgotten it in the silence before what nothing answered any more: its own word, or the server's heartbeat.
+    const mortal = Math.min(bound.spokeAt_, bound.heard_ + heartbeat) - bound.heard_;
+    if (why === "silent" && mortal >= FORGOTTEN && mortal > bound.outlived_) learn(bound, mortal / 2);
     if (carrier() === bound && outbox.isAdvanced_() && outbox.acked_() === bound.base_) fruitless++;
     bindings = bindings.filter((other) => other !== bound);
     if (phase === ENDED) return;
@@ -159,6 +164,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     if (bound.tried_) bound.silence_ *= 2;
     bound.eventful_ = false;
     bound.asked_ = now;
+    bound.spokeAt_ = Math.min(bound.spokeAt_, now);
     bound.until_ = answerBy(bound);
     // A newer poll takes the place of the one that may hang.
     bound.pollOpen_ = false;
@@ -445,6 +451,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       const [held, fresh] = outbox.next_();
       bound.eventful_ ||= bound.kind_ === "sse";
       bound.probeAt_ = Math.min(bound.probeAt_, doubtAt(bound));
+      bound.spokeAt_ = Math.min(bound.spokeAt_, now);
       if (fresh && held[0] === "req") requests.set(held[1], held);
       return held;
     }
@@ -595,7 +602,11 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         return;
       }
       if (!stage_ && !push && tag !== "welcome" && tag !== "close") return detach(bound, "malformed");
-      if (!push || bound.kind_ === "websocket") bound.heard_ = now;
+      if (!push || bound.kind_ === "websocket") {
+        bound.outlived_ = Math.max(bound.outlived_, now - bound.heard_);
+        bound.heard_ = now;
+        bound.spokeAt_ = Infinity;
+      }
       // A receipt that opens the window is as good as a message: what waits for it goes at once.
       if (!push && (tag !== "ack" || outbox.isNews_(value, frame[2] ?? value))) bound.fruitful_ = true;
       handle(bound, push, frame);
@@ -636,6 +647,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
         else if (judges && silent) detach(bound, "silent");
         if (bound.probeAt_ <= now) {
           bound.probeAt_ = Infinity;
+          // A poll that is taken for lost.
+          if (bound.pollOpen_) learn(bound, Math.max(bound.hold_! / 2, SHORT_HOLD));
           if (carrier() === bound) probe();
         }
         if (bound.pollAt_ <= now) bound.pollAt_ = Infinity;
