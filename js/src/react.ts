@@ -14,7 +14,7 @@
  * ```
  */
 
-import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { useCallback, useEffect, useInsertionEffect, useRef, useState, useSyncExternalStore } from "react";
 import type { Member } from "./rooms/payload.js";
 import type { JoinOptions, Room, RoomMessage } from "./rooms/room.js";
 import type { Socket, State } from "./socket/api.js";
@@ -101,13 +101,20 @@ export interface InRoom<In, Meta> {
 }
 
 /**
- * A room, joined as long as components use it: the first that is mounted decides how, and the last that goes leaves. Other
- * options take effect when it is joined the next time.
+ * A room, joined as long as components use it: the first that is mounted decides how, and the last that goes leaves. When `meta`
+ * changes by its JSON, the room is told; when `presence` changes, it is joined anew from where it stands. Where to begin, `since`
+ * and `last`, counts when it is joined.
  */
 export const useRoom = <In, Out, Meta>(room: Room<In, Out, Meta>, options: JoinOptions<Meta> = {}): InRoom<In, Meta> => {
   const nothing: InRoom<In, Meta> = { messages: NONE, members: NONE, missed: 0, error: undefined };
-  const [store] = useState(() => ({ of: room, now: nothing, options }));
-  store.options = options;
+  const [store] = useState(() => ({ of: room, now: nothing, options, applied: "" }));
+  const { presence = false } = options;
+  const meta = JSON.stringify(options.meta);
+  const wanted = JSON.stringify([presence, meta]);
+  useInsertionEffect(() => {
+    store.options = options;
+  });
+  const [, setFailed] = useState({});
   if (store.of !== room) {
     store.of = room;
     store.now = nothing;
@@ -127,6 +134,7 @@ export const useRoom = <In, Out, Meta>(room: Room<In, Out, Meta>, options: JoinO
       const count = users.get(room) ?? 0;
       users.set(room, count + 1);
       show({ members: room.members });
+      store.applied = JSON.stringify([!!store.options.presence, JSON.stringify(store.options.meta)]);
       if (!count) room.join(store.options).then(undefined, (error: unknown) => show({ error }));
       return () => {
         for (const stop of stops) stop();
@@ -138,9 +146,25 @@ export const useRoom = <In, Out, Meta>(room: Room<In, Out, Meta>, options: JoinO
     },
     [room, store],
   );
-  return useSyncExternalStore(
+  const now = useSyncExternalStore(
     subscribe,
     () => store.now,
     () => nothing,
   );
+  // Behind the effect that has joined it, which notes with what.
+  useEffect(() => {
+    if (store.applied === wanted) return;
+    const [was] = JSON.parse(store.applied) as [boolean];
+    store.applied = wanted;
+    const { options } = store;
+    const { position } = room;
+    const done = was === presence ? room.update(options.meta) : room.join({ ...options, ...(position && { since: position }) });
+    done.then(undefined, (error: unknown) => {
+      // The room is taken up again with what it was told last.
+      if ((error as { code?: unknown }).code === "lost") return;
+      store.now = { ...store.now, error };
+      setFailed({});
+    });
+  }, [room, store, presence, wanted]);
+  return now;
 };

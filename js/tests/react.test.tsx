@@ -125,11 +125,16 @@ test("on a server they render what there is", () => {
 const fakeRoom = () => {
   const listeners: Record<string, Set<(event: never) => void>> = { message: new Set(), presence: new Set(), missed: new Set(), left: new Set() };
   const acts: unknown[] = [];
+  let position: object | undefined;
   let refuse: (error: unknown) => void = () => undefined;
   const room = {
     members: [],
     join: (options: object) => (acts.push(options), new Promise((_, reject) => (refuse = reject))),
     leave: async () => void acts.push("leave"),
+    update: async (meta: unknown) => void acts.push(["update", meta]),
+    get position() {
+      return position;
+    },
     on(name: string, listener: (event: never) => void) {
       listeners[name]!.add(listener);
       return () => void listeners[name]!.delete(listener);
@@ -139,6 +144,7 @@ const fakeRoom = () => {
     room: room as unknown as Room<string>,
     acts,
     refuse: (error: unknown) => refuse(error),
+    stand: (at: object) => (position = at),
     tell: (name: string, event: unknown) => listeners[name]!.forEach((listener) => listener(event as never)),
     listening: () => Object.values(listeners).map(({ size }) => size),
   };
@@ -179,4 +185,26 @@ test("a room that refuses says why", async () => {
   await act(async () => tell("left", { code: "no_room" }));
   assert.equal(shown(), "no_room");
   assert.match(renderToString(<Shows />), /undefined/);
+});
+
+test("options that change take effect at once, and the same ones anew do nothing", async () => {
+  const { room, acts, stand, refuse } = fakeRoom();
+  const Shows = ({ doing, presence = false }: { doing: string; presence?: boolean }) => (
+    <p>{String((useRoom(room, { last: 5, presence, meta: { doing } }).error as { code?: string } | undefined)?.code)}</p>
+  );
+  await render(<Shows doing="reading" />);
+  const first = { last: 5, presence: false, meta: { doing: "reading" } };
+  assert.deepEqual(acts.splice(0), [first, "leave", first]);
+  await render(<Shows doing="reading" />);
+  assert.deepEqual(acts.splice(0), []);
+  await render(<Shows doing="typing" />);
+  assert.deepEqual(acts.splice(0), [["update", { doing: "typing" }]]);
+  stand({ epoch: "e", offset: 7 });
+  await render(<Shows doing="typing" presence />);
+  assert.deepEqual(acts.splice(0), [{ last: 5, presence: true, meta: { doing: "typing" }, since: { epoch: "e", offset: 7 } }]);
+  assert.equal(shown(), "undefined");
+  await act(async () => refuse({ code: "forbidden" }));
+  assert.equal(shown(), "forbidden");
+  await render(null);
+  assert.deepEqual(acts.splice(0), ["leave"]);
 });
