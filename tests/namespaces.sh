@@ -29,6 +29,17 @@ cargo build --quiet --example doctor || exit 1
 doctor=target/debug/examples/doctor
 scratch=$(mktemp -d)
 
+# However it ends, nothing is left: neither namespaces nor what runs in them.
+tidy() {
+    for space in $(ip netns list | awk -v mine="tl$$-" 'index($1, mine) == 1 {print $1}'); do
+        ip netns pids "$space" | xargs -r kill
+        ip netns del "$space"
+    done
+    rm -r "$scratch"
+}
+trap tidy EXIT
+trap 'exit 1' INT TERM
+
 # A client's namespace and a server's with a wire between them. $1 names both.
 lay() {
     ip netns add "$1c" && ip netns add "$1s" || fail "no namespaces"
@@ -113,5 +124,4 @@ for fault in "${faults[@]}"; do
     done
     for id in "${runs[@]}"; do wait "$id" || status=1; done
 done
-rm -r "$scratch"
 exit $status
