@@ -119,7 +119,7 @@ impl<'a> Payload<'a> {
     }
 
     fn json(&mut self, limits: &Limits) -> Result<Body, DecodeError> {
-        json::json_body(json::raw(self.rest())?, limits)
+        json::text_body(self.rest(), limits)
     }
 
     fn bytes(&mut self, limits: &Limits) -> Result<Body, DecodeError> {

@@ -71,6 +71,16 @@ impl Json {
         Ok(if has_line_ends(text) { Self(one_line(text)) } else { Self(Bytes::copy_from_slice(text)) })
     }
 
+    /// Copies a text that is one string, all printable ASCII and without escapes: no parser is needed to see that. `None` is
+    /// anything else.
+    pub(in crate::frame) fn copy_plain_string(text: &[u8]) -> Option<Self> {
+        let inner = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        // To the end, whatever is found: so it is looked at many bytes at once.
+        let plain =
+            |plain, &byte: &u8| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+        inner.iter().fold(true, plain).then(|| Self(Bytes::copy_from_slice(text)))
+    }
+
     /// Reads the text as a value of type `T`.
     ///
     /// # Errors

@@ -152,10 +152,13 @@ fn main() {
     let step = arguments.get(1).map_or("", String::as_str);
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(1);
     let (batch, rounds) = (number(2), number(3));
-    let bytes = Body::from(vec![b'x'; 64]);
-    let json = Body::from(Json::of(&"x".repeat(62)).expect("JSON"));
-    let (encoding, body) =
-        if step.ends_with("json") { (Encoding::Json, json) } else { (Encoding::Binary, bytes) };
+    let json = |text: &str| Body::from(Json::parse(text.to_owned()).expect("JSON"));
+    let (encoding, body) = match step {
+        "encode-json" | "decode-json" => (Encoding::Json, json(&format!("\"{}\"", "x".repeat(62)))),
+        "decode-object" => (Encoding::Json, json(&format!("{{\"at\":17,\"text\":\"{}\"}}", "x".repeat(45)))),
+        _ => (Encoding::Binary, Body::from(vec![b'x'; 64])),
+    };
+    assert_eq!(body.len(), 64);
     let frames: Vec<Frame> = (1..=batch)
         .filter_map(|number| Seq::new(100_000 + number))
         .map(|seq| Frame::Message(Message { seq, kind: MessageKind::Plain, body: body.clone() }))
@@ -165,7 +168,7 @@ fn main() {
     for _ in 0..rounds {
         match step {
             "encode-binary" | "encode-json" => drop(measured::encode(&frames, &mut writer)),
-            "decode-binary" | "decode-json" => {
+            "decode-binary" | "decode-json" | "decode-object" => {
                 frames.iter().for_each(|frame| writer.push(frame));
                 assert_eq!(measured::decode(writer.take(), encoding) as u64, batch);
             }
