@@ -2,6 +2,8 @@
 //!
 //! Exponential backoff with full jitter ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015): uniform
 //! between nothing and a ceiling that doubles, so that clients which lost one server do not come back in step.
+//! Where nobody answers, attempts take long by themselves, and no ceiling is above a quarter of the time that is lost
+//! already: after a tunnel of 40 s nobody waits for another 30.
 //! Randomness comes in as a number; this knows neither a clock nor a random source.
 
 use std::time::Duration;
@@ -12,9 +14,13 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// The jitter of a reconnect that is made at once: clients of one server that restarts do not arrive together.
 const AT_ONCE_JITTER: Duration = Duration::from_millis(100);
 
+/// An attempt that took so long was not refused: nobody answered it.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
 /// The bounds of the pauses between attempts.
 ///
-/// A pause is uniform between zero and `min(cap, base * 2^n)` after `n` failures before.
+/// A pause is uniform between zero and `min(cap, base * 2^n)` after `n` failures before. Behind an attempt that nobody answered
+/// (it took a second or more) it is at most a quarter of the time for which nothing has carried the session, or the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
@@ -45,8 +51,11 @@ impl Backoff {
 
     /// The pause after so many failures before this one. `random` is uniform over all of `u64`.
     pub fn pause(&self, failures: u32, random: u64) -> Duration {
-        let ceiling = self.base.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(self.cap);
-        uniform(ceiling, random)
+        uniform(self.ceiling(failures), random)
+    }
+
+    fn ceiling(&self, failures: u32) -> Duration {
+        self.base.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(self.cap)
     }
 
     /// What is wrong with it.
@@ -66,6 +75,14 @@ pub(super) fn uniform(ceiling: Duration, random: u64) -> Duration {
     let span = ceiling.as_nanos().saturating_add(1).min(u128::from(u64::MAX));
     let nanos = (span * u128::from(random)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// An attempt that failed, on one transport or on several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Attempt {
+    pub(super) took: Duration,
+    /// For how long nothing has carried the session.
+    pub(super) adrift: Duration,
 }
 
 /// The pauses of one client, in sequence.
@@ -90,15 +107,24 @@ impl Pauses {
     /// The pause after what worked was lost: nearly none the first time.
     pub(super) fn after_loss(&mut self, at_least: Option<Duration>, random: u64) -> Duration {
         if self.hurried || self.failures > 0 || at_least.is_some() {
-            return self.after_failure(at_least, random);
+            return self.after_failure(Attempt::default(), at_least, random);
         }
         self.hurried = true;
         uniform(AT_ONCE_JITTER, random)
     }
 
     /// The pause after an attempt failed, on top of what the server asks for.
-    pub(super) fn after_failure(&mut self, at_least: Option<Duration>, random: u64) -> Duration {
-        let pause = self.backoff.pause(self.failures, random);
+    pub(super) fn after_failure(
+        &mut self,
+        Attempt { took, adrift }: Attempt,
+        at_least: Option<Duration>,
+        random: u64,
+    ) -> Duration {
+        let mut ceiling = self.backoff.ceiling(self.failures);
+        if took >= UNANSWERED {
+            ceiling = ceiling.min((adrift / 4).max(self.backoff.base));
+        }
+        let pause = uniform(ceiling, random);
         self.failures = self.failures.saturating_add(1);
         at_least.unwrap_or_default().min(MAX_RETRY_AFTER).saturating_add(pause)
     }
@@ -110,6 +136,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
     const HALF: u64 = 1 << 63;
+    const REFUSED: Attempt = Attempt { took: Duration::ZERO, adrift: Duration::ZERO };
 
     #[test]
     fn ceilings_double_up_to_the_cap_and_pauses_are_uniform_below() {
@@ -141,16 +168,39 @@ mod tests {
     #[test]
     fn a_failure_never_counts_as_a_loss() {
         let mut pauses = Pauses::new(Backoff::default());
-        assert_eq!(pauses.after_failure(None, u64::MAX), 500 * MS);
+        assert_eq!(pauses.after_failure(REFUSED, None, u64::MAX), 500 * MS);
         assert_eq!(pauses.after_loss(None, u64::MAX), 1000 * MS);
+    }
+
+    #[test]
+    fn where_nobody_answers_no_pause_is_above_a_quarter_of_what_is_lost_already() {
+        let mut pauses = Pauses::new(Backoff::default());
+        let hung = |adrift| Attempt { took: 5000 * MS, adrift: adrift * MS };
+        for (adrift, longest) in
+            [(5_000, 500), (10_000, 1000), (15_000, 2000), (21_000, 4000), (28_000, 7000), (40_000, 10_000)]
+        {
+            assert_eq!(pauses.after_failure(hung(adrift), None, u64::MAX), longest * MS, "{adrift}");
+        }
+        assert_eq!(pauses.after_failure(hung(600_000), None, u64::MAX), 30_000 * MS, "the cap");
+        assert_eq!(pauses.after_failure(hung(400), None, u64::MAX), 500 * MS, "the base");
+        assert_eq!(
+            pauses.after_failure(hung(40_000), Some(7000 * MS), u64::MAX),
+            17_000 * MS,
+            "on top of what is asked for"
+        );
+        assert_eq!(
+            pauses.after_failure(REFUSED, None, u64::MAX),
+            30_000 * MS,
+            "a server that answers is spared"
+        );
     }
 
     #[test]
     fn what_the_server_asks_for_is_waited_and_bounded() {
         let mut pauses = Pauses::new(Backoff::default());
-        assert_eq!(pauses.after_failure(Some(7000 * MS), HALF), 7250 * MS);
+        assert_eq!(pauses.after_failure(REFUSED, Some(7000 * MS), HALF), 7250 * MS);
         assert_eq!(pauses.after_loss(Some(2000 * MS), 0), 2000 * MS);
-        assert_eq!(pauses.after_failure(Some(Duration::MAX), 0), MAX_RETRY_AFTER);
+        assert_eq!(pauses.after_failure(REFUSED, Some(Duration::MAX), 0), MAX_RETRY_AFTER);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 mod lab;
 mod living;
+mod outage;
 #[path = "../support/pair.rs"]
 mod pair;
 mod places;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::ConnectError;
+use crate::client::backoff::Attempt;
 use crate::client::dial::{DialError, TurnedDown, Verdict};
 use crate::client::plan::SHORT_LIFE;
 use crate::frame::{Close, CloseCode, Retry, TransportKind};
@@ -122,11 +123,15 @@ impl ClientSupervisor {
             self.gave_up = Some(ConnectError::Unreachable { attempts, reason });
             return;
         }
-        let wait = self.pauses.after_failure(at_least, random());
+        let now = now();
+        let took = now.saturating_duration_since(self.trying.unwrap_or(now));
+        let adrift = now.saturating_duration_since(self.adrift);
+        let wait = self.pauses.after_failure(Attempt { took, adrift }, at_least, random());
         self.pause(wait);
     }
 
     fn pause(&mut self, wait: Duration) {
+        self.trying = None;
         let until = now() + wait;
         tracing::debug!(session = %self.session, reason = %self.reason, ?wait, "waiting");
         self.report = Some(Command::Waiting { reason: Arc::clone(&self.reason), retry_at: Some(until) });
@@ -160,6 +165,9 @@ impl ClientSupervisor {
         self.renewal = Renewal::default();
         self.moving = None;
         let carrier = self.carrier.take();
+        if carrier.is_some() {
+            self.adrift = now;
+        }
         if let Some(carrier) = self.bound.drain(..).find(|bound| Some(bound.attachment) == carrier) {
             if carrier.opened_at.is_some_and(|at| now.saturating_duration_since(at) >= SHORT_LIFE) {
                 self.pauses.reset();

@@ -61,6 +61,7 @@ impl ClientSupervisor {
         self.settle_in(kind, now);
         self.round = Round::default();
         (self.attempts, self.token, self.welcomed) = (0, TokenState::Usual, true);
+        self.trying = None;
         if let Some(first) = self.first.take() {
             // Whoever started the session may not wait for it.
             let _ = first.send(Ok(()));
@@ -71,7 +72,7 @@ impl ClientSupervisor {
         let Some(at) = self.bound.iter().position(|bound| bound.attachment == attachment) else { return };
         let bound = self.bound.swap_remove(at);
         if self.carrier == Some(attachment) {
-            self.carrier = None;
+            (self.carrier, self.adrift) = (None, now());
         }
         if bound.opened_at.is_none() {
             self.note_departure(&bound, reason);

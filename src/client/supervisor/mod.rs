@@ -78,6 +78,9 @@ pub(super) struct ClientSupervisor {
     probing: Probing,
     /// Failed ones in a row.
     attempts: u32,
+    /// Since when an attempt is under way, of whatever transports; since when nothing carries the session.
+    trying: Option<Instant>,
+    adrift: Instant,
     round: Round,
     session: SessionId,
     /// Whether a server has ever welcomed this session.
@@ -179,6 +182,8 @@ impl ClientSupervisor {
             learning: Learning::default(),
             probing: Probing::default(),
             attempts: 0,
+            trying: None,
+            adrift: now(),
             round: Round::default(),
             session,
             welcomed: false,
@@ -228,6 +233,7 @@ impl ClientSupervisor {
         if self.token == TokenState::FreshWanted {
             self.token = TokenState::FreshTried;
         }
+        self.trying.get_or_insert_with(now);
         let (dialer, session) = (Arc::clone(&self.dialer), self.session);
         tracing::debug!(%session, transport = %target.kind, "dialling");
         let dial = Box::pin(async move { dialer.dial(target.kind, session, freshness).await });
