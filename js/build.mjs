@@ -92,7 +92,7 @@ const KIB = 1024;
 const gzipped = (text) => gzipSync(text, { level: 9 }).length;
 // What it is now, a ratchet and not the aim: that is 8 for all of it, and 5.
 const cases = [
-  ["everything, both encodings", 'export * from "./index.ts"', 12.32],
+  ["everything, both encodings", 'export * from "./index.ts"', 12.33],
   ["whole client", 'export { connect, connectWith, websocket, sse, longPolling, page, renewal, roaming, memory, ThroughlineError } from "./index.ts"', 11.39],
   [
     "WebSocket only",

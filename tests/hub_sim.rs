@@ -101,7 +101,8 @@ async fn connect(url: &str, name: &str, kind: TransportKind) -> Rooms {
     let backoff = Backoff::default().base(Duration::from_millis(5)).cap(Duration::from_millis(50));
     let builder =
         Client::builder(url).transports([kind, TransportKind::WebSocket, TransportKind::LongPolling]);
-    let builder = builder.session(config).backoff(backoff).token(move |_| {
+    // A hundred of them share a thread, on a machine that may have other work.
+    let builder = builder.session(config).backoff(backoff).give_up_after(None).token(move |_| {
         let token = token.clone();
         async move { Ok(token) }
     });

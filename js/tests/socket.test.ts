@@ -184,6 +184,7 @@ const swallowMessages = () => {
   const session = host.session();
   const { frame } = session;
   session.frame = (now, attachment, push, got) => isMessage(got) || frame.call(session, now, attachment, push, got);
+  return () => (session.frame = frame);
 };
 const limited = { parts: [patience(9000)] };
 for (const [name, arrange, ends] of [
@@ -214,6 +215,21 @@ test("a path that was proved may carry it longer than nine seconds, and no secon
     await pass(100);
     assert.deepEqual([socket.state.status, reasonOf(socket)], ["closed", "timed_out"]);
   }
+});
+
+test("a second path on which something was acknowledged carries it longer than nine seconds, though more waits", async () => {
+  const { socket } = await open(limited);
+  const acknowledge = swallowMessages();
+  socket.send("stuck");
+  await pass(3000);
+  host.cut();
+  acknowledge();
+  await pass(5500);
+  assert.equal(socket.waiting.messages, 0);
+  swallowMessages();
+  socket.send("on its way");
+  await pass(1000);
+  assert.deepEqual([socket.state.status, socket.waiting.messages], ["connected", 1]);
 });
 
 test("where something came through once, nine seconds mean nothing", async () => {

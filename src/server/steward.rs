@@ -72,7 +72,7 @@ impl Supervisor for Steward {
         }
     }
 
-    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
+    fn poll_command(&mut self, cx: &mut Context<'_>, _: &Session) -> Poll<Command> {
         while let Some(asking) = &mut self.asking {
             let Poll::Ready(answer) = asking.as_mut().poll(cx) else { break };
             self.asking = None;

@@ -107,7 +107,7 @@ impl Session {
             Intent::Attach => {
                 self.current = Some(attachment);
                 self.fence(attachment);
-                self.begin_carrier();
+                self.begin_carrier(attachment);
             }
             Intent::Candidate => binding.candidate = true,
         }
@@ -295,7 +295,7 @@ impl Session {
         binding.until = (!binding.proved).then_some(prove_by);
         let transport = binding.transport;
         self.fence(attachment);
-        self.begin_carrier();
+        self.begin_carrier(attachment);
         // What the old path may have lost since `attach` was said.
         self.inbox.forget_told();
         self.repeat_token();

@@ -88,10 +88,8 @@ pub struct Departure {
     pub idle: Option<Duration>,
     /// Client, long-polling: how old the open poll was.
     pub polling: Option<Duration>,
-    /// Whether it carried the session and a message was received or acknowledged meanwhile.
-    pub progressed: bool,
-    /// Client: whether a message was received meanwhile.
-    pub delivered: bool,
+    /// Client: whether it brought the session on, as [`super::Session::is_fruitful`] says.
+    pub fruitful: bool,
     /// Whether own messages waited to be acknowledged.
     pub owing: bool,
 }

@@ -59,7 +59,9 @@ pub(super) struct Path {
     round_trip: Option<Duration>,
     pub(super) holds: Holds,
     ping_after: Option<Duration>,
-    /// Whether a message was received since the latest attachment.
+    /// What carries the session, or is about to.
+    pub(super) carrier: Option<Attachment>,
+    /// Whether a message was received since then.
     pub(super) delivered: bool,
     /// The longest silence behind which something came yet, since then.
     pub(super) outlived: Duration,
@@ -107,6 +109,7 @@ impl Path {
             round_trip: None,
             holds: Holds::new(config.hold),
             ping_after: None,
+            carrier: None,
             delivered: false,
             outlived: Duration::ZERO,
             given_at: Moment::BEGIN,
@@ -244,6 +247,9 @@ impl Session {
 
     /// A message is about to be put on the carrier.
     pub(super) fn note_given(&mut self) {
+        if self.client.is_none() {
+            return;
+        }
         let (now, first) = (self.now, !self.outbox.is_advanced());
         let streams = self.carrier().is_some_and(|carrier| carrier.transport == TransportKind::Sse);
         if let Some(client) = &mut self.client {

@@ -59,13 +59,14 @@ impl Session {
     }
 
     /// Begins again at the oldest unacknowledged message, for another carrier.
-    pub(super) fn begin_carrier(&mut self) {
+    pub(super) fn begin_carrier(&mut self, attachment: Attachment) {
         self.progressed = false;
         self.doubled = 0;
         let now = self.now;
         if let Some(client) = &mut self.client {
             let path = &mut client.path;
-            (path.delivered, path.answered_at, path.receipt_asked_at) = (false, now, None);
+            (path.carrier, path.delivered) = (Some(attachment), false);
+            (path.answered_at, path.receipt_asked_at) = (now, None);
             path.outlived = Duration::ZERO;
             path.trial = Trial::default();
         }
@@ -85,10 +86,22 @@ impl Session {
             quiet: now.since(binding.heard_at),
             idle,
             polling: polling.then(|| now.since(binding.begun_at)),
-            progressed: carried && self.progressed,
-            delivered: carried && self.client.as_ref().is_some_and(|client| client.path.delivered),
+            fruitful: self.brings_on(binding),
             owing: !self.outbox.is_empty(),
         }
+    }
+
+    /// Client: whether what carries the session has made progress: a message came by it; or it is proved, and where own
+    /// messages wait some of them were acknowledged.
+    pub fn is_fruitful(&self) -> bool {
+        self.carrier().is_some_and(|carrier| self.brings_on(carrier))
+    }
+
+    fn brings_on(&self, binding: &Binding) -> bool {
+        let Some(path) = self.client.as_ref().map(|client| &client.path) else { return false };
+        // What is acknowledged beside a path that carries nothing down is no hope for it.
+        path.carrier == Some(binding.attachment)
+            && (path.delivered || (binding.proved && (self.progressed || self.outbox.is_empty())))
     }
 
     /// Whether carriers die before anything gets through: then little is put on one at a time.

@@ -269,7 +269,7 @@ impl Session {
         }
         self.current = Some(attachment);
         self.fence(attachment);
-        self.begin_carrier();
+        self.begin_carrier(attachment);
         let resumed = self.was_attached;
         let heartbeat = self.heartbeat();
         let before = self.binding(attachment).map(|b| (b.ping, b.ponged, b.heard_of));

@@ -39,7 +39,7 @@ impl Supervisor for TestSupervisor {
         }
     }
 
-    fn poll_command(&mut self, _cx: &mut Context<'_>) -> Poll<Command> {
+    fn poll_command(&mut self, _cx: &mut Context<'_>, _: &Session) -> Poll<Command> {
         let mut desk = self.0.lock().unwrap();
         desk.commands.pop_front().map_or(Poll::Pending, Poll::Ready)
     }

@@ -46,8 +46,8 @@ pub(crate) trait Supervisor: Send {
     fn notice(&mut self, notice: Notice<'_>);
 
     /// The next command. Called at every turn but while it is at rest, and in another one after it has heard anything. Pending, it has seen to
-    /// being woken for whatever it waits for besides.
-    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command>;
+    /// being woken for whatever it waits for besides. How the session does may be looked at.
+    fn poll_command(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<Command>;
 
     /// After [`Supervisor::poll_command`] was pending: whether it waits for nothing, so that it need not be polled before it has
     /// heard something.

@@ -23,6 +23,33 @@ async fn echo(client: &mut Socket) -> Duration {
     sent.elapsed()
 }
 
+/// There is never a moment at which nothing of its own waits for a receipt.
+#[tokio::test(start_paused = true)]
+async fn who_talks_all_the_time_and_moves_is_not_taken_for_one_for_whom_nothing_passes() {
+    for (from, to) in ALL.iter().flat_map(|from| ALL.iter().map(move |to| (*from, *to))) {
+        let lab = Lab::new(&[]).await;
+        let mut client = lab.client(&[from, to], 300 * MS).start().unwrap();
+        let sender = client.sender();
+        let talk = tokio::spawn(async move {
+            while sender.send("and another thing").await.is_ok() {
+                sleep(10 * MS).await;
+            }
+        });
+        let began = Instant::now();
+        let mut moved = false;
+        while began.elapsed() < 20 * SECOND {
+            if let Err(error) = client.recv().await {
+                panic!("from {from} to {to}, after {:?}: {error}", began.elapsed());
+            }
+            if !moved && began.elapsed() > 2 * SECOND {
+                moved = true;
+                client.move_to(to);
+            }
+        }
+        talk.abort();
+    }
+}
+
 /// A box forgets a connection that was silent for a while, and tells nobody.
 #[tokio::test(start_paused = true)]
 async fn silent_drops_are_learned_and_kept_away_from() {

@@ -65,6 +65,8 @@ impl Setup {
             .encoding(self.encoding)
             .backoff(backoff)
             .session(self.client.clone())
+            // However slow the machine.
+            .give_up_after(None)
             // A port may have been another's before.
             .verdicts(std::sync::Arc::new(client::MemoryVerdicts::new()))
     }

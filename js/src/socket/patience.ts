@@ -23,7 +23,9 @@ export const patience = (within: number): Parts => ({
     const judge = () => {
       const session = session_();
       const long = fruitless >= FRUITLESS && Date.now() - since >= FRUITLESS_FOR;
-      const carried = !fruitless && session.bindings_().some(({ proved_, probed_ }) => proved_ || probed_);
+      const carried = session
+        .bindings_()
+        .some(({ proved_, probed_, base_ }) => (proved_ || probed_) && (!fruitless || session.acked_() > base_!));
       const lost = overdue && !hopeful && !session.receipt_()[0] && !carried;
       if (long || lost) giveUp_(close("timed_out", "nothing passes"));
     };

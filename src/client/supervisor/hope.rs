@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 
 use crate::client::ConnectError;
 use crate::frame::{Attachment, Close, CloseCode};
-use crate::session::Departure;
+use crate::session::{Departure, Session};
 
 use super::{Bound, ClientSupervisor, Step, now};
 
@@ -73,7 +73,7 @@ impl ClientSupervisor {
     }
 
     /// Gives the session up when its time to get anywhere is over. Says whether it did.
-    pub(super) fn poll_hope(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll_hope(&mut self, cx: &mut Context<'_>, session: &Session) -> bool {
         let hope = &mut self.hope;
         let (Some(within), false) = (hope.within, hope.progressed || hope.overdue) else { return false };
         if matches!(self.step, Step::Over) {
@@ -88,6 +88,10 @@ impl ClientSupervisor {
             return false;
         }
         hope.due = None;
+        if session.is_fruitful() {
+            hope.progress();
+            return false;
+        }
         if !hope.everywhere && !hope.reached {
             // Offline: the time begins anew.
             return true;
@@ -105,18 +109,16 @@ impl ClientSupervisor {
     /// Counts what a transport that was given up did for the session. Says how to end it, if all hope is gone.
     pub(super) fn despair(&mut self, bound: &Bound, departure: Departure) -> Option<Close> {
         let hope = &mut self.hope;
-        // What is acknowledged beside a path that carries nothing down is no hope for it.
-        let acknowledged = bound.proved && (departure.progressed || !departure.owing);
-        if departure.delivered || acknowledged {
+        if departure.fruitful {
             hope.progress();
             (hope.fruitless, hope.since) = (0, None);
             return None;
         }
         if bound.opened_at.is_some() && (departure.owing || !bound.proved) {
             hope.fruitless = hope.fruitless.saturating_add(1);
+            hope.since.get_or_insert_with(now);
         }
-        let since = *hope.since.get_or_insert_with(now);
-        let long = now().saturating_duration_since(since) >= FRUITLESS_FOR;
+        let long = hope.since.is_some_and(|since| now().saturating_duration_since(since) >= FRUITLESS_FOR);
         let lost = hope.within.is_some() && hope.fruitless >= FRUITLESS && long;
         (lost || (hope.overdue && self.bound.is_empty())).then(|| self.nothing_passes())
     }
@@ -137,6 +139,7 @@ mod tests {
     use super::super::moving::tests::fresh;
     use super::*;
     use crate::frame::TransportKind;
+    use crate::socket::ends::client_session;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -144,10 +147,11 @@ mod tests {
     async fn ends(supervisor: &mut ClientSupervisor, before: u32) -> bool {
         supervisor.hope.within = Some(9 * SECOND);
         supervisor.hope.began = now().checked_sub(before * SECOND);
+        let session = client_session(1);
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(!supervisor.poll_hope(&mut cx));
+        assert!(!supervisor.poll_hope(&mut cx, &session));
         tokio::time::advance((9 - before) * SECOND).await;
-        supervisor.poll_hope(&mut cx);
+        supervisor.poll_hope(&mut cx, &session);
         matches!(supervisor.step, Step::Over)
     }
 

@@ -312,7 +312,7 @@ impl Supervisor for ClientSupervisor {
         }
     }
 
-    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
+    fn poll_command(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<Command> {
         loop {
             if let Some(command) = self.report.take() {
                 return Poll::Ready(command);
@@ -326,7 +326,7 @@ impl Supervisor for ClientSupervisor {
             if let Some(loser) = self.losers.pop() {
                 return Poll::Ready(Command::Withdraw(loser));
             }
-            if self.poll_hope(cx) {
+            if self.poll_hope(cx, session) {
                 continue;
             }
             if let Poll::Ready(command) = self.poll_stalled(cx) {

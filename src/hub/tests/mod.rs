@@ -23,7 +23,7 @@ struct Nobody;
 impl Supervisor for Nobody {
     fn notice(&mut self, _: Notice<'_>) {}
 
-    fn poll_command(&mut self, _: &mut Context<'_>) -> Poll<Command> {
+    fn poll_command(&mut self, _: &mut Context<'_>, _: &Session) -> Poll<Command> {
         Poll::Pending
     }
 

@@ -9,7 +9,7 @@ struct Nobody;
 impl Supervisor for Nobody {
     fn notice(&mut self, _: Notice<'_>) {}
 
-    fn poll_command(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Command> {
+    fn poll_command(&mut self, _: &mut std::task::Context<'_>, _: &Session) -> std::task::Poll<Command> {
         std::task::Poll::Pending
     }
 

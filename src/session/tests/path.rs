@@ -357,13 +357,33 @@ fn a_departure_tells_what_can_be_learned() {
     ends.later(3_000);
     ends.client.handle_detach(ends.now, number(1));
     let [idle] = departures(&mut ends.client)[..] else { panic!("one departure") };
-    assert_eq!((idle.quiet, idle.progressed, idle.owing), (Duration::from_secs(3), false, false));
+    assert_eq!((idle.quiet, idle.fruitful, idle.owing), (Duration::from_secs(3), true, false));
     let mut ends = Ends::met(LongPolling);
     ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
     ends.later(700);
     ends.client.handle_detach(ends.now, number(1));
     let [cut] = departures(&mut ends.client)[..] else { panic!("one departure") };
     assert_eq!((cut.polling, cut.owing), (Some(Duration::from_millis(700)), true));
+}
+
+#[test]
+fn what_carries_brings_the_session_on_while_it_carries_and_when_another_takes_over() {
+    let mut ends = Ends::met(WebSocket);
+    assert!(ends.client.is_fruitful() && !ends.server.is_fruitful(), "nothing waits; a server does not ask");
+    for _ in 0..2 {
+        ends.client.send(MessageKind::Plain, Body::from("m")).unwrap();
+    }
+    lend(&mut ends.client, number(1));
+    assert!(!ends.client.is_fruitful());
+    ends.client.handle_frame(ends.now, number(1), Via::Carrier, ack(1, 1));
+    assert!(ends.client.is_fruitful(), "one was acknowledged, though another waits");
+    let candidate = ends.introduce(WebSocket, Intent::Candidate);
+    ends.say_hello(candidate);
+    ends.down(candidate);
+    ends.up(candidate, WebSocket);
+    ends.down(candidate);
+    let [superseded] = departures(&mut ends.client)[..] else { panic!("one departure") };
+    assert!(superseded.fruitful && superseded.owing);
 }
 
 /// The silence behind which a client finds its carrier dead, after a carrier's life so far.

@@ -145,7 +145,7 @@ impl Driver {
     fn turn(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         self.collect(now);
         while !self.rests {
-            let Poll::Ready(command) = self.supervisor.poll_command(cx) else {
+            let Poll::Ready(command) = self.supervisor.poll_command(cx, &self.session) else {
                 self.rests = self.supervisor.is_at_rest();
                 break;
             };
