@@ -95,8 +95,9 @@ impl Builder {
     /// Where the `auth` of each `hello` comes from. Default: there is none.
     ///
     /// It is called each time a transport is dialled; with [`Freshness::Fresh`] when a token is about to run out,
-    /// which the server tells, and once more when the server has said that it has. A call that fails or takes longer
-    /// than the connect timeout counts as a failed attempt.
+    /// which the server tells, and when the server has said that it has, until one was got. A call that fails or takes longer
+    /// than the connect timeout counts as a failed attempt. Calls may run beside one another, and one may be dropped before its
+    /// end: whoever spends something on a token, as rotating refresh tokens do, spawns that.
     pub fn token<F, R>(mut self, source: F) -> Self
     where
         F: Fn(Freshness) -> R + Send + Sync + 'static,
@@ -292,7 +293,8 @@ impl Builder {
         let config = Arc::new(self.session);
         let session = begin(&config, now).map_err(ConnectError::NoRandomness)?;
         let origin = base.authority().map(ToString::to_string).unwrap_or_default();
-        let network = Network { origin, namer: self.network, store: Some(self.verdicts) };
+        let network =
+            Network { origin, namer: self.network, store: Some(self.verdicts), name: String::new() };
         let dialer = Dialer {
             base,
             connector,

@@ -53,6 +53,8 @@ pub(super) struct Dialer {
 pub(super) struct Dialled {
     pub(super) transport: Box<dyn Transport>,
     pub(super) auth: Option<Json>,
+    /// How new its token was asked to be.
+    pub(super) freshness: Freshness,
 }
 
 /// Why a transport was not opened.
@@ -125,7 +127,7 @@ impl Dialer {
             TransportKind::Sse => Box::new(Streaming::new(self.endpoint().await?)),
             TransportKind::LongPolling => Box::new(Polling::new(self.endpoint().await?)),
         };
-        Ok(Dialled { transport, auth })
+        Ok(Dialled { transport, auth, freshness })
     }
 
     /// Fetches a token, if there is a source of them.
@@ -195,10 +197,17 @@ impl Dialer {
             Ok(Asked::NotAllowed) => {}
             Err(error) => tracing::debug!(%error, "extended CONNECT failed"),
         }
-        // What stands there may know how to upgrade all the same. It is not asked the other way again.
-        self.upgrades_only.store(true, Ordering::Relaxed);
+        // What stands there may know how to upgrade all the same. If it does it is not asked the other way again.
         let stream = self.connect(Purpose::WebSocketByUpgrade).await?;
-        self.in_time(self.upgrade(stream, session)).await
+        let opened = self.in_time(self.upgrade(stream, session)).await?;
+        self.upgrades_only.store(true, Ordering::Relaxed);
+        Ok(opened)
+    }
+
+    /// Forgets what was found out about the way to the server.
+    pub(super) fn forget(&self) {
+        self.upgrades_only.store(false, Ordering::Relaxed);
+        self.ceiling.forget();
     }
 
     async fn in_time<T>(&self, opening: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {

@@ -96,7 +96,8 @@ impl Learning {
     pub(super) fn recall(&mut self, findings: &Findings, now: Instant) {
         let clock = SystemTime::now();
         let known = |limit: Option<(Duration, SystemTime)>| {
-            limit.map(|(limit, since)| (limit, instant_of(since, clock, now)))
+            // A clock that was set back must not make it last.
+            limit.map(|(limit, since)| (limit, instant_of(since, clock, now).min(now)))
         };
         let limits = findings.iter().map(|finding| Limits {
             kind: finding.transport,

@@ -141,11 +141,19 @@ impl Plan {
         }
     }
 
-    /// Notes that a transport which carried has ended, not by anybody's decision, after so long.
+    /// Notes that a transport carried for so long: long enough, it is demoted no more.
+    pub(super) fn lived(&mut self, kind: TransportKind, life: Duration) {
+        if life >= SHORT_LIFE {
+            let record = self.record(kind);
+            (record.short_lives, record.demoted_until) = (0, None);
+        }
+    }
+
+    /// The same for one that has ended not by anybody's decision: two short lives in a row demote it.
     pub(super) fn ended_after(&mut self, kind: TransportKind, life: Duration, now: Instant) {
+        self.lived(kind, life);
         let record = self.record(kind);
         if life >= SHORT_LIFE {
-            (record.short_lives, record.demoted_until) = (0, None);
             return;
         }
         record.short_lives += 1;

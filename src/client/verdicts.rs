@@ -133,24 +133,27 @@ pub(super) struct Network {
     pub(super) origin: String,
     pub(super) namer: Option<Namer>,
     pub(super) store: Option<Arc<dyn Verdicts>>,
+    /// Its name when it was entered: what is found out before anybody has heard that it is another one is of this one.
+    pub(super) name: String,
 }
 
 impl Network {
-    fn name(&self) -> String {
-        match &self.namer {
+    /// Asks for its name: it is another one, perhaps.
+    pub(super) fn enter(&mut self) {
+        self.name = match &self.namer {
             Some(namer) => format!("{} {}", self.origin, namer()),
             None => self.origin.clone(),
-        }
+        };
     }
 
     pub(super) fn load(&self) -> Findings {
         let store = self.store.as_ref();
-        store.and_then(|store| store.load(&self.name())).unwrap_or_default()
+        store.and_then(|store| store.load(&self.name)).unwrap_or_default()
     }
 
     pub(super) fn save(&self, findings: &Findings) {
         if let Some(store) = &self.store {
-            store.save(&self.name(), findings);
+            store.save(&self.name, findings);
         }
     }
 }
@@ -182,10 +185,15 @@ mod tests {
     #[test]
     fn a_network_is_its_name_at_an_origin() {
         let store: Arc<dyn Verdicts> = Arc::new(MemoryVerdicts::new());
-        let at = |origin: &str, name: Option<&'static str>| Network {
-            origin: origin.to_owned(),
-            namer: name.map(|name| Arc::new(move || name.to_owned()) as Namer),
-            store: Some(Arc::clone(&store)),
+        let at = |origin: &str, name: Option<&'static str>| {
+            let mut network = Network {
+                origin: origin.to_owned(),
+                namer: name.map(|name| Arc::new(move || name.to_owned()) as Namer),
+                store: Some(Arc::clone(&store)),
+                name: String::new(),
+            };
+            network.enter();
+            network
         };
         let mut findings = Findings::default();
         findings.of(TransportKind::Sse);

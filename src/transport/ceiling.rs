@@ -44,6 +44,12 @@ impl BodyCeiling {
         self.refusals.fetch_add(1, Ordering::Relaxed) + 1 >= REFUSALS
     }
 
+    /// Nothing is known any more: the path is another one.
+    pub fn forget(&self) {
+        self.bytes.store(usize::MAX, Ordering::Relaxed);
+        self.passed();
+    }
+
     /// Notes that a message has passed.
     pub(super) fn passed(&self) {
         self.refusals.store(0, Ordering::Relaxed);

@@ -50,6 +50,21 @@ async fn who_talks_all_the_time_and_moves_is_not_taken_for_one_for_whom_nothing_
     }
 }
 
+/// Its `hello` went by the old network, and nothing will come of it.
+#[tokio::test(start_paused = true)]
+async fn on_another_network_a_hello_without_an_answer_is_not_waited_for() {
+    for transports in [&[WebSocket][..], ALL] {
+        let lab = Lab::new(&[Rule::CarryNothing, Rule::SwallowPost]).await;
+        let client = lab.client(transports, ROUND_TRIP).start().unwrap();
+        sleep(SECOND).await;
+        let began = Instant::now();
+        lab.network.replace([]);
+        client.network_changed();
+        assert_eq!(connected(&client).await, WebSocket);
+        assert!(began.elapsed() <= 5 * ROUND_TRIP, "{transports:?}: {:?}", began.elapsed());
+    }
+}
+
 /// A box forgets a connection that was silent for a while, and tells nobody.
 #[tokio::test(start_paused = true)]
 async fn silent_drops_are_learned_and_kept_away_from() {

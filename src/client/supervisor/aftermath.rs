@@ -98,14 +98,21 @@ impl ClientSupervisor {
                 self.new_round();
                 self.pause_after_failure(at_least);
             }
-            Retry::FreshToken if self.token == TokenState::Usual && self.dialer.tokens.is_some() => {
-                self.token = TokenState::FreshWanted;
+            Retry::FreshToken if self.token != TokenState::FreshTried && self.dialer.tokens.is_some() => {
+                self.want_fresh_token();
                 // A server whose tokens hardly live is not asked for one after the other.
                 self.pause_after_loss(at_least);
             }
             Retry::FreshToken => self.give_up(close),
             // Only what was no carrier: the session lives, and hears itself what is wrong with it.
             Retry::AtOnce | Retry::Afresh | Retry::Never => self.pause_after_loss(at_least),
+        }
+    }
+
+    /// The token that there is has run out, or was said to have.
+    pub(super) fn want_fresh_token(&mut self) {
+        if self.token == TokenState::Usual && self.dialer.tokens.is_some() {
+            self.token = TokenState::FreshWanted;
         }
     }
 
@@ -177,10 +184,13 @@ impl ClientSupervisor {
         self.reason = ended.close.to_string().into();
         self.step = Step::Rest;
         let known = std::mem::take(&mut self.welcomed);
+        // Servers of which each knows its own sessions only may welcome it and not know it in turn.
+        let lately = |at: Instant| now.saturating_duration_since(at) < SHORT_LIFE;
+        let again = self.renewed_at.replace(now).is_some_and(lately);
         let at_least = ended.close.detail.retry_after_ms.map(Duration::from_millis);
         match ended.close.code {
             // The server answers, and knows of no reason to wait.
-            CloseCode::UnknownSession if known => {}
+            CloseCode::UnknownSession if known && !again => {}
             CloseCode::GoingAway => self.pause_after_failure(at_least),
             _ => self.pause_after_loss(at_least),
         }
@@ -191,4 +201,60 @@ impl ClientSupervisor {
 /// A random number for jitter. Without one the pauses are the longest.
 pub(super) fn random() -> u64 {
     getrandom::u64().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::moving::tests::fresh;
+    use super::*;
+    use crate::client::dial::Dialer;
+    use crate::client::token::{Freshness, TokenSource};
+    use crate::socket::Supervisor as _;
+    use crate::socket::ends::client_session;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_welcomed_and_not_known_again_and_again_does_not_hammer() {
+        let close = Close::new(CloseCode::UnknownSession, "");
+        let ended = Ended { close, by: EndedBy::Peer, undelivered: Vec::new() };
+        for (after, waits) in [(SECOND, true), (10 * SECOND, false)] {
+            let mut supervisor = fresh();
+            for time in 0..4 {
+                supervisor.welcomed = true;
+                assert!(supervisor.ended(&ended, now()).is_some());
+                assert_eq!(matches!(supervisor.step, Step::Waiting(_)), waits && time > 0, "{after:?}");
+                tokio::time::advance(after).await;
+            }
+        }
+    }
+
+    /// Whatever comes between, a dial asks for a fresh token until one was got and attached with.
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_token_is_asked_for_until_there_is_one() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let source = Arc::clone(&asked);
+        let tokens = TokenSource::new(move |freshness| {
+            source.lock().unwrap().push(freshness);
+            async { Err("its server is being restarted".into()) }
+        });
+        let mut supervisor = fresh();
+        let Ok(dialer) = Arc::try_unwrap(std::mem::replace(&mut supervisor.dialer, fresh().dialer)) else {
+            panic!("nobody dials")
+        };
+        supervisor.dialer = Arc::new(Dialer { tokens: Some(tokens), ..dialer });
+        supervisor.closed(TransportKind::WebSocket, Close::new(CloseCode::AuthExpired, ""));
+        let (session, mut cx) = (client_session(1), Context::from_waker(Waker::noop()));
+        for _ in 0..8 {
+            tokio::time::advance(SECOND).await;
+            assert!(matches!(supervisor.poll_command(&mut cx, &session), Poll::Ready(_) | Poll::Pending));
+            supervisor.network_changed();
+        }
+        let asked = asked.lock().unwrap();
+        assert!(asked.len() > 2 && asked.iter().all(|asked| *asked == Freshness::Fresh), "{asked:?}");
+        assert!(!matches!(supervisor.step, Step::Over));
+    }
 }

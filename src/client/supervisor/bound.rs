@@ -10,6 +10,9 @@ use crate::session::{Departure, DetachReason};
 
 use super::{ClientSupervisor, Round, Step, Target, TokenState, now};
 
+/// What ends so soon after a change of networks, and was there before, ends by that: it says nothing of the new one.
+const ECHO: Duration = Duration::from_secs(30);
+
 /// A transport that was introduced to the session.
 pub(super) struct Bound {
     pub(super) attachment: Attachment,
@@ -77,7 +80,8 @@ impl ClientSupervisor {
         if bound.opened_at.is_none() {
             self.note_departure(&bound, reason);
             // A later one has its welcome and takes over: that is told next.
-            if *reason == DetachReason::Superseded && self.carrier.is_none() && !bound.target.wished {
+            let outrun = *reason == DetachReason::Superseded && Some(attachment) > self.stale;
+            if outrun && self.carrier.is_none() && !bound.target.wished {
                 self.outrun.push(bound.target.kind);
             }
         }
@@ -88,10 +92,14 @@ impl ClientSupervisor {
         // Where another is under way, the session attaches it by itself.
         if !self.bound.is_empty() || !self.stalled.is_empty() || !matches!(self.step, Step::Rest) {
             if bound.opened_at.is_none() && *reason != DetachReason::Superseded {
-                let verdict = bound.failure.as_ref().map_or(&Verdict::Transport, |failure| &failure.verdict);
+                let verdict = match (reason, bound.failure) {
+                    (DetachReason::Closed(close), _) => Verdict::Closed(close.clone()),
+                    (_, Some(failure)) => failure.verdict,
+                    (_, None) => Verdict::Transport,
+                };
                 self.fell_out(bound.target.kind, verdict);
-            } else if self.bound.is_empty() {
-                // What is dialled was to take over from what worked: alone it may take long.
+            } else if self.carrier.is_none() {
+                // What is dialled, or has no welcome, was to take over from what worked: alone it may take long.
                 self.race_after(Duration::ZERO);
             }
             return;
@@ -121,9 +129,13 @@ impl ClientSupervisor {
         if life >= SHORT_LIFE {
             self.pauses.reset();
         }
+        let echo = |at: Instant| opened_at < at && now.saturating_duration_since(at) < ECHO;
+        if self.changed_at.is_some_and(echo) {
+            return self.new_round();
+        }
         match reason {
             // Somebody decided so.
-            DetachReason::Superseded | DetachReason::Closed(_) => {}
+            DetachReason::Superseded | DetachReason::Closed(_) => self.plan.lived(kind, life),
             // It opened and does not carry both ways.
             DetachReason::Unproved if !bound.proved => self.plan.distrust(kind, now),
             DetachReason::Unproved | DetachReason::UplinkLost => self.plan.demote(kind, now),

@@ -114,12 +114,14 @@ impl ClientSupervisor {
             (hope.fruitless, hope.since) = (0, None);
             return None;
         }
+        let mut lost = false;
+        // What never carried is none of those that are counted.
         if bound.opened_at.is_some() && (departure.owing || !bound.proved) {
             hope.fruitless = hope.fruitless.saturating_add(1);
-            hope.since.get_or_insert_with(now);
+            let since = *hope.since.get_or_insert_with(now);
+            let long = now().saturating_duration_since(since) >= FRUITLESS_FOR;
+            lost = hope.within.is_some() && hope.fruitless >= FRUITLESS && long;
         }
-        let long = hope.since.is_some_and(|since| now().saturating_duration_since(since) >= FRUITLESS_FOR);
-        let lost = hope.within.is_some() && hope.fruitless >= FRUITLESS && long;
         (lost || (hope.overdue && self.bound.is_empty())).then(|| self.nothing_passes())
     }
 
@@ -139,6 +141,7 @@ mod tests {
     use super::super::moving::tests::fresh;
     use super::*;
     use crate::frame::TransportKind;
+    use crate::session::DetachReason;
     use crate::socket::ends::client_session;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -178,5 +181,21 @@ mod tests {
         let mut second = carried(true);
         second.hope.fruitless = 1;
         assert!(ends(&mut second, 0).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_eight_carriers_in_vain_only_a_ninth_that_carried_counts() {
+        let candidate = Attachment::FIRST.next().unwrap();
+        for (opened_at, gives_up) in [(None, false), (Some(now()), true)] {
+            let mut supervisor = carried(true);
+            (supervisor.hope.fruitless, supervisor.hope.since) = (FRUITLESS, Some(now()));
+            tokio::time::advance(31 * SECOND).await;
+            let target = Target { kind: TransportKind::Sse, wished: false };
+            let (proved, failure) = (false, None);
+            let bound = Bound { attachment: candidate, target, dialled: now(), opened_at, proved, failure };
+            supervisor.bound.push(bound);
+            supervisor.detached(candidate, &DetachReason::NoWelcome, Departure::default());
+            assert_eq!(matches!(supervisor.step, Step::Over), gives_up, "{opened_at:?}");
+        }
     }
 }

@@ -74,6 +74,9 @@ pub(super) struct ClientSupervisor {
     opening: Duration,
     hope: Hope,
     network: Network,
+    /// When the application last said that the network had changed, and which attachments were dialled before.
+    changed_at: Option<Instant>,
+    stale: Option<Attachment>,
     learning: Learning,
     probing: Probing,
     /// Failed ones in a row.
@@ -107,6 +110,8 @@ pub(super) struct ClientSupervisor {
     moving: Option<Moving>,
     token: TokenState,
     renewal: Renewal,
+    /// When a session was last replaced by another.
+    renewed_at: Option<Instant>,
     /// Why nothing carries the session.
     reason: Arc<str>,
     /// What the driver is to hear next.
@@ -160,9 +165,9 @@ struct Round {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TokenState {
     Usual,
-    /// The next dial is to bear a fresh token.
+    /// Dials are to bear a fresh token.
     FreshWanted,
-    /// A fresh token was asked for, and nothing has attached since.
+    /// A fresh token was got, and nothing has attached since.
     FreshTried,
 }
 
@@ -179,6 +184,8 @@ impl ClientSupervisor {
             opening: Duration::ZERO,
             hope,
             network,
+            changed_at: None,
+            stale: None,
             learning: Learning::default(),
             probing: Probing::default(),
             attempts: 0,
@@ -200,6 +207,7 @@ impl ClientSupervisor {
             moving: None,
             token: TokenState::Usual,
             renewal: Renewal::default(),
+            renewed_at: None,
             reason: "".into(),
             report: None,
             first: Some(first),
@@ -227,12 +235,9 @@ impl ClientSupervisor {
     /// Begins to dial.
     fn dial(&mut self, target: Target) {
         let freshness = match self.token {
-            TokenState::FreshWanted => Freshness::Fresh,
-            TokenState::Usual | TokenState::FreshTried => Freshness::Any,
+            TokenState::FreshWanted | TokenState::FreshTried => Freshness::Fresh,
+            TokenState::Usual => Freshness::Any,
         };
-        if self.token == TokenState::FreshWanted {
-            self.token = TokenState::FreshTried;
-        }
         self.trying.get_or_insert_with(now);
         let (dialer, session) = (Arc::clone(&self.dialer), self.session);
         tracing::debug!(%session, transport = %target.kind, "dialling");
@@ -261,12 +266,16 @@ impl ClientSupervisor {
         dialled: Result<Dialled, DialError>,
     ) -> Option<Command> {
         match dialled {
-            Ok(Dialled { transport, auth }) => {
+            Ok(Dialled { transport, auth, freshness }) => {
                 self.hope.reached = true;
+                if freshness == Freshness::Fresh && self.token == TokenState::FreshWanted {
+                    self.token = TokenState::FreshTried;
+                }
                 self.opening = now().saturating_duration_since(began);
                 self.race_after(self.opening);
                 // What is bound goes on carrying, or is about to.
-                let intent = if self.bound.is_empty() { Intent::Attach } else { Intent::Candidate };
+                let gone = self.bound.iter().all(|bound| Some(bound.attachment) <= self.stale);
+                let intent = if gone { Intent::Attach } else { Intent::Candidate };
                 self.introducing = Some((target, began));
                 Some(Command::Introduce { transport, intent, auth })
             }
@@ -276,7 +285,7 @@ impl ClientSupervisor {
                 if self.bound.is_empty() && self.stalled.is_empty() && matches!(self.step, Step::Rest) {
                     self.failed(target.kind, error);
                 } else {
-                    self.fell_out(target.kind, &error.verdict);
+                    self.fell_out(target.kind, error.verdict);
                 }
                 None
             }
@@ -317,8 +326,11 @@ impl Supervisor for ClientSupervisor {
             if let Some(command) = self.report.take() {
                 return Poll::Ready(command);
             }
-            if let Poll::Ready(token) = self.renewal.poll(cx, &self.dialer, self.session) {
-                return Poll::Ready(Command::RefreshAuth(token));
+            if let Poll::Ready(renewed) = self.renewal.poll(cx, &self.dialer, self.session) {
+                match renewed {
+                    Some(token) => return Poll::Ready(Command::RefreshAuth(token)),
+                    None => self.want_fresh_token(),
+                }
             }
             if let Some(lesson) = self.lesson.take() {
                 return Poll::Ready(Command::Learn(lesson));
@@ -361,7 +373,7 @@ impl Supervisor for ClientSupervisor {
         self.losers.clear();
         self.outrun.clear();
         self.stalled.clear();
-        (self.race, self.introducing) = (None, None);
+        (self.race, self.introducing, self.stale, self.report) = (None, None, None, None);
         let session = self.renew(ended, now);
         if session.is_none() {
             self.step = Step::Over;

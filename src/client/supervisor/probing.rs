@@ -114,23 +114,36 @@ impl ClientSupervisor {
         self.pauses.reset();
         self.probing = Probing::default();
         self.remember();
-        match self.step {
-            Step::Over => return,
-            // What is dialled goes by the old network.
-            Step::Waiting(_) => self.step = Step::Rest,
-            Step::Dialling(_) if self.bound.is_empty() => self.step = Step::Rest,
-            Step::Dialling(_) | Step::Rest => {}
-        }
+        self.changed_at = Some(super::now());
+        self.dialer.forget();
         self.stalled.clear();
-        let Some(kind) = self.carrier_kind() else { return self.new_round() };
-        if matches!(self.step, Step::Rest) {
-            self.probe(kind);
+        let carrier = self.carrier_kind();
+        match &self.step {
+            Step::Over => return,
+            // What was asked for by name may go on beside what carries.
+            Step::Dialling(dialling) if carrier.is_some() && dialling.target.wished => {}
+            // What is dialled goes by the old network.
+            Step::Dialling(_) | Step::Waiting(_) | Step::Rest => self.step = Step::Rest,
+        }
+        match carrier {
+            Some(kind) if matches!(self.step, Step::Rest) => self.probe(kind),
+            Some(kind) if !self.plan.better_than(kind).is_empty() => self.probe_later(),
+            Some(_) => {}
+            None => {
+                self.new_round();
+                // What has no welcome said its `hello` on the old network as well: it is not waited for.
+                if let Some(latest) = self.bound.iter().map(|bound| bound.attachment).max() {
+                    self.stale = Some(latest);
+                    self.dial_next();
+                }
+            }
         }
     }
 
     /// Takes up what is known of the network.
     pub(super) fn remember(&mut self) {
         let now = super::now();
+        self.network.enter();
         let findings = self.network.load();
         self.plan.recall(&findings, now);
         self.learning.recall(&findings, now);
@@ -151,12 +164,15 @@ impl ClientSupervisor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
     use std::task::Waker;
 
     use super::super::Bound;
     use super::super::moving::tests::fresh;
     use super::*;
+    use crate::client::{MemoryVerdicts, Verdicts};
     use crate::frame::Attachment;
+    use crate::session::DetachReason;
     use TransportKind::{LongPolling, Sse, WebSocket};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -218,6 +234,38 @@ mod tests {
         let mut supervisor = carried_by(Sse);
         supervisor.network_changed();
         assert!(matches!(&supervisor.step, Step::Dialling(dialling) if dialling.target.kind == WebSocket));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_words_of_another_network_do_not_end_the_way_back_up() {
+        let mut supervisor = carried_by(Sse);
+        supervisor.network_changed();
+        supervisor.network_changed();
+        assert!(matches!(&supervisor.step, Step::Dialling(dialling) if dialling.target.kind == WebSocket));
+        supervisor.step = Step::Rest;
+        assert_eq!(dialled(&mut supervisor, 40 * SECOND).await, Some(WebSocket));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_found_out_before_the_word_of_another_network_is_of_the_old_one() {
+        let here = Arc::new(Mutex::new("office"));
+        let store: Arc<dyn Verdicts> = Arc::new(MemoryVerdicts::new());
+        let mut supervisor = fresh();
+        let namer = Arc::clone(&here);
+        supervisor.network.namer = Some(Arc::new(move || (*namer.lock().unwrap()).to_owned()));
+        supervisor.network.store = Some(Arc::clone(&store));
+        supervisor.remember();
+        carry(&mut supervisor, WebSocket);
+        supervisor.bound[0].opened_at = Some(super::super::now());
+        tokio::time::advance(SECOND).await;
+        *here.lock().unwrap() = "home";
+        supervisor.plan.demote(Sse, super::super::now());
+        supervisor.keep_verdicts();
+        assert!(store.load(" office").is_some() && store.load(" home").is_none());
+        supervisor.network_changed();
+        supervisor.detached(Attachment::FIRST, &DetachReason::Unproved, crate::session::Departure::default());
+        assert!(!supervisor.plan.is_demoted(WebSocket, super::super::now()), "it died of the change");
+        assert!(store.load(" home").is_none());
     }
 
     #[tokio::test(start_paused = true)]

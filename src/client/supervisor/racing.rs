@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::client::dial::Verdict;
-use crate::frame::{Attachment, TransportKind};
+use crate::frame::{Attachment, Close, CloseCode, Retry, TransportKind};
 use crate::socket::Command;
 
 use super::{ClientSupervisor, Dialling, Step, Target, now};
@@ -88,21 +88,49 @@ impl ClientSupervisor {
         Poll::Pending
     }
 
-    /// Notes that one of several under way has failed: the next need not wait, unless there was no turn for this one.
-    pub(super) fn fell_out(&mut self, kind: TransportKind, verdict: &Verdict) {
+    /// Notes that one of several under way has failed: the next need not wait, unless there was no turn for this one, or what
+    /// was said of it holds for the others too.
+    pub(super) fn fell_out(&mut self, kind: TransportKind, verdict: Verdict) {
         if self.carrier.is_some() {
             return;
         }
-        let pause = match verdict {
-            Verdict::Later(told) if kind != TransportKind::WebSocket => self.wait_for_turn(*told),
-            _ => None,
-        };
-        match (pause, verdict) {
-            (Some(_), _) => {}
-            (None, Verdict::Later(_)) => self.plan.put_off(kind),
-            (None, _) => self.plan.failed(kind),
+        let mut pause = None;
+        match verdict {
+            Verdict::Later(told) => {
+                (self.round.otherwise, self.round.wait) = (true, self.round.wait.max(told.wait()));
+                if kind != TransportKind::WebSocket {
+                    pause = self.wait_for_turn(told);
+                }
+                if pause.is_none() {
+                    self.plan.put_off(kind);
+                }
+            }
+            Verdict::NotOffered(close) => self.not_offered(kind, close),
+            Verdict::Closed(close) if close.code == CloseCode::NotAcceptable => self.not_offered(kind, close),
+            // The transport has done what it could. The others will hear it too, or get through.
+            Verdict::Closed(close) => {
+                let wait = close.detail.retry_after_ms.map(Duration::from_millis);
+                (self.round.otherwise, self.round.wait) = (true, self.round.wait.max(wait));
+                if close.code.retry() == Retry::FreshToken {
+                    self.want_fresh_token();
+                }
+                return self.plan.put_off(kind);
+            }
+            Verdict::Host | Verdict::Setup(_) => {
+                self.round.otherwise = true;
+                return self.plan.put_off(kind);
+            }
+            Verdict::Transport => {
+                self.round.otherwise = true;
+                self.plan.failed(kind);
+            }
         }
         self.race = Some(Box::pin(tokio::time::sleep(pause.unwrap_or_default())));
+    }
+
+    fn not_offered(&mut self, kind: TransportKind, close: Close) {
+        self.round.not_offered = Some(close);
+        self.plan.failed(kind);
     }
 
     /// Notes that a transport carries the session. Lower ones end by that; what is above it, or still dialled, is
@@ -144,8 +172,11 @@ mod tests {
     use super::super::Bound;
     use super::super::moving::tests::fresh;
     use super::*;
+    use crate::client::plan::Plan;
+    use crate::session::{Departure, DetachReason};
 
     const ALONE: Duration = Duration::from_millis(250);
+    const SECOND: Attachment = Attachment::FIRST.next().unwrap();
 
     fn bind(supervisor: &mut ClientSupervisor, attachment: Attachment, kind: TransportKind) {
         let target = Target { kind, wished: false };
@@ -194,9 +225,55 @@ mod tests {
     async fn one_that_fails_beside_another_makes_room_for_the_next_at_once() {
         let mut supervisor = fresh();
         bind(&mut supervisor, Attachment::FIRST, TransportKind::WebSocket);
-        supervisor.fell_out(TransportKind::Sse, &Verdict::Transport);
+        supervisor.fell_out(TransportKind::Sse, Verdict::Transport);
         let next = dialled(&mut supervisor, Duration::from_millis(1)).await;
         assert_eq!(next, Some(TransportKind::LongPolling));
+    }
+
+    fn fall_out(supervisor: &mut ClientSupervisor, reason: &DetachReason) {
+        supervisor.detached(Attachment::FIRST, reason, Departure::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_carrier_dies_while_another_has_no_welcome_the_next_is_dialled_beside_it() {
+        let mut supervisor = fresh();
+        bind(&mut supervisor, Attachment::FIRST, TransportKind::Sse);
+        supervisor.attached(Attachment::FIRST, TransportKind::Sse, &TransportKind::ALL);
+        bind(&mut supervisor, SECOND, TransportKind::WebSocket);
+        fall_out(&mut supervisor, &DetachReason::Ended);
+        assert_eq!(dialled(&mut supervisor, ALONE).await, Some(TransportKind::Sse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_server_says_in_a_race_is_not_taken_for_the_transports_fault() {
+        let close = |code| DetachReason::Closed(Close::new(code, ""));
+        for (reason, next, is_demoted) in [
+            (close(CloseCode::Overloaded), None, false),
+            (close(CloseCode::Draining), None, false),
+            (close(CloseCode::NotAcceptable), Some(TransportKind::LongPolling), true),
+            (DetachReason::NoWelcome, Some(TransportKind::LongPolling), true),
+        ] {
+            let mut supervisor = fresh();
+            bind(&mut supervisor, Attachment::FIRST, TransportKind::WebSocket);
+            bind(&mut supervisor, SECOND, TransportKind::Sse);
+            fall_out(&mut supervisor, &reason);
+            assert_eq!(dialled(&mut supervisor, 2 * ALONE).await, next, "{reason:?}");
+            supervisor.attached(SECOND, TransportKind::Sse, &TransportKind::ALL);
+            assert_eq!(supervisor.plan.is_demoted(TransportKind::WebSocket, now()), is_demoted, "{reason:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_offers_none_of_them_is_told_from_one_that_was_not_reached_by_all() {
+        let (refused, second) = (Close::new(CloseCode::NotAcceptable, ""), TransportKind::Sse);
+        for (first, gives_up) in [(Verdict::NotOffered(refused.clone()), true), (Verdict::Transport, false)] {
+            let mut supervisor = fresh();
+            supervisor.plan = Plan::new(vec![TransportKind::WebSocket, second]);
+            bind(&mut supervisor, SECOND, second);
+            supervisor.fell_out(TransportKind::WebSocket, first);
+            supervisor.detached(SECOND, &DetachReason::Closed(refused.clone()), Departure::default());
+            assert_eq!(matches!(supervisor.step, Step::Over), gives_up);
+        }
     }
 
     #[tokio::test(start_paused = true)]
