@@ -115,19 +115,16 @@ impl Dialer {
     ///
     /// SSE and long-polling open their connection only: `hello` is their first request. So nothing of a session is
     /// put on a transport that reaches nobody.
-    pub(super) async fn dial(
+    pub(super) async fn open(
         &self,
         kind: TransportKind,
         session: SessionId,
-        freshness: Freshness,
-    ) -> Result<Dialled, DialError> {
-        let auth = self.token(freshness).await?;
-        let transport: Box<dyn Transport> = match kind {
+    ) -> Result<Box<dyn Transport>, DialError> {
+        Ok(match kind {
             TransportKind::WebSocket => Box::new(self.websocket(session).await?),
             TransportKind::Sse => Box::new(Streaming::new(self.endpoint().await?)),
             TransportKind::LongPolling => Box::new(Polling::new(self.endpoint().await?)),
-        };
-        Ok(Dialled { transport, auth, freshness })
+        })
     }
 
     /// Fetches a token, if there is a source of them.

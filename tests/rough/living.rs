@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use throughline::TransportKind::{LongPolling, Sse, WebSocket};
 use throughline::client::MemoryVerdicts;
+use throughline::frame::Json;
 use throughline::testing::Rule;
 use throughline::{CloseCode, Socket, State, TransportKind};
 use tokio::time::{Instant, sleep, timeout};
@@ -62,6 +63,22 @@ async fn on_another_network_a_hello_without_an_answer_is_not_waited_for() {
         client.network_changed();
         assert_eq!(connected(&client).await, WebSocket);
         assert!(began.elapsed() <= 5 * ROUND_TRIP, "{transports:?}: {:?}", began.elapsed());
+    }
+}
+
+/// Each dial of a race would wait for the same answer.
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_token_takes_is_no_transports_fault() {
+    for after in [0, 1, 3] {
+        let lab = Lab::new(&[]).await;
+        let there = Instant::now() + after * SECOND;
+        let token = move |_| async move {
+            tokio::time::sleep_until(there).await;
+            Ok(Json::of("alice")?)
+        };
+        let client = lab.client(ALL, ROUND_TRIP).token(token).connect().await.unwrap();
+        assert_eq!(client.state(), State::Connected { transport: WebSocket });
+        assert_eq!(there.elapsed(), 3 * ROUND_TRIP, "a token after {after} s");
     }
 }
 

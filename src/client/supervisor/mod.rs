@@ -6,6 +6,7 @@
 
 mod aftermath;
 mod bound;
+mod dialling;
 mod hope;
 mod moving;
 mod probing;
@@ -33,6 +34,7 @@ use super::renewal::Renewal;
 use super::token::Freshness;
 use super::verdicts::Network;
 use bound::Bound;
+use dialling::Dialling;
 pub(super) use hope::Hope;
 use moving::Moving;
 use probing::Probing;
@@ -134,13 +136,6 @@ enum Step {
     Over,
 }
 
-/// A transport on its way.
-struct Dialling {
-    target: Target,
-    began: Instant,
-    dial: Pin<Box<dyn Future<Output = Result<Dialled, DialError>> + Send>>,
-}
-
 #[derive(Clone, Copy)]
 struct Target {
     kind: TransportKind,
@@ -239,13 +234,10 @@ impl ClientSupervisor {
             TokenState::Usual => Freshness::Any,
         };
         self.trying.get_or_insert_with(now);
-        let (dialer, session) = (Arc::clone(&self.dialer), self.session);
-        tracing::debug!(%session, transport = %target.kind, "dialling");
-        let dial = Box::pin(async move { dialer.dial(target.kind, session, freshness).await });
-        self.step = Step::Dialling(Dialling { target, began: now(), dial });
-        self.lingered = false;
-        // One that takes long to open gets company as well.
-        self.race_stalled();
+        tracing::debug!(session = %self.session, transport = %target.kind, "dialling");
+        self.step = Step::Dialling(Dialling::new(&self.dialer, self.session, target, freshness));
+        // It is alone until it has its token, and then for its time.
+        (self.race, self.lingered) = (None, false);
     }
 
     fn dial_next(&mut self) {
@@ -356,9 +348,13 @@ impl Supervisor for ClientSupervisor {
                     self.step = Step::Rest;
                     self.report = Some(Command::Waiting { reason, retry_at: None });
                 }
-                Step::Dialling(Dialling { target, began, dial }) => {
-                    let (target, began) = (*target, *began);
-                    let dialled = ready!(dial.as_mut().poll(cx));
+                Step::Dialling(dialling) => {
+                    let Some(dialled) = ready!(dialling.poll(cx, &self.dialer)) else {
+                        // One that takes long to open gets company as well.
+                        self.race_stalled();
+                        continue;
+                    };
+                    let (target, began) = (dialling.target, dialling.began);
                     self.step = Step::Rest;
                     if let Some(command) = self.dialled(target, began, dialled) {
                         return Poll::Ready(command);

@@ -76,9 +76,13 @@ impl ClientSupervisor {
     pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Command> {
         let mut at = 0;
         while let Some(stalled) = self.stalled.get_mut(at) {
-            let Poll::Ready(dialled) = stalled.dial.as_mut().poll(cx) else {
-                at += 1;
-                continue;
+            let dialled = match stalled.poll(cx, &self.dialer) {
+                Poll::Pending => {
+                    at += 1;
+                    continue;
+                }
+                Poll::Ready(None) => continue,
+                Poll::Ready(Some(dialled)) => dialled,
             };
             let Dialling { target, began, .. } = self.stalled.swap_remove(at);
             if let Some(command) = self.dialled(target, began, dialled) {
