@@ -134,6 +134,8 @@ impl Inner {
                 Sort::Full => self.offer(visitor, &hello, principal.as_ref())?,
                 Sort::Plain | Sort::Events => None,
             };
+            // It may have begun while the authenticator took its time.
+            self.check_draining()?;
             Ok((principal, expires, offer))
         };
         let (principal, expires, offer) = match judged.await {

@@ -3,10 +3,14 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
 
 use crate::frame::{
     Batch, Close, CloseCode, DecodeError, Encoding, Frame, Hello, Limits, Poll, Role, TransportKind,
@@ -37,6 +41,12 @@ impl Bodies {
     }
 }
 
+/// A body that comes so soon had no time to be in anybody's way.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// How slow an uplink may be ([P4]).
+const BYTES_PER_SECOND: usize = 16 << 10;
+
 impl Inner {
     /// Judges a `POST`.
     pub(super) async fn exchange<B>(self: Arc<Self>, body: B, bodies: Bodies, visitor: Visitor) -> Outcome
@@ -63,17 +73,21 @@ impl Inner {
             return Err(Close::new(CloseCode::NotAcceptable, reason));
         };
         let limits = self.settings.session.limits;
-        let _place = self.place()?;
-        let read = read(body, limits.max_batch_bytes);
-        let Ok(bytes) = tokio::time::timeout(self.settings.body_deadline, read).await else {
+        let Some((bytes, mut place)) = self.read(body, limits.max_batch_bytes).await? else {
             return Ok(answer::late().into());
         };
-        let bytes = bytes?;
         let mut batch = Batch::new(bytes, encoding, Role::Client, limits).map_err(|error| error.close())?;
         let first = batch.next().ok_or_else(|| broken("the body has no frames"))?;
         match first.map_err(|error| error.close())? {
             // Boxed: it is not to take its room in every poll and push.
-            Frame::Hello(hello) => Box::pin(self.hello(hello, batch, bodies, &visitor)).await,
+            Frame::Hello(hello) => {
+                if place.is_none() {
+                    place = Some(self.place()?);
+                }
+                let judged = Box::pin(self.hello(hello, batch, bodies, &visitor)).await;
+                drop(place);
+                judged
+            }
             Frame::Poll(poll) => {
                 visitor.check(poll.session)?;
                 self.poll(poll, batch, bodies.answer, limits)
@@ -82,13 +96,63 @@ impl Inner {
                 visitor.check(push.session)?;
                 let (frames, malformed) = rest(batch);
                 let answered = match self.deliver_push(*push, frames, malformed).await? {
-                    PushAnswer::Ack(ack) => answer::frame(StatusCode::OK, encoding, &Frame::Ack(ack)),
-                    PushAnswer::Close(close) => answer::close(&close, encoding),
+                    PushAnswer::Ack(ack) => answer::frame(StatusCode::OK, bodies.answer, &Frame::Ack(ack)),
+                    PushAnswer::Close(close) => answer::close(&close, bodies.answer),
                 };
                 Ok(answered.into())
             }
             _ => Err(broken("the first frame is not hello, poll or push")),
         }
+    }
+
+    /// Reads a body to its end. One that comes in one piece, as nearly all do, is not copied; and what comes at once takes nobody's
+    /// place, so that bodies which stop shut out no session that is there. `None`: it did not come in time, which is more for what is
+    /// large.
+    async fn read<B>(
+        &self,
+        body: B,
+        limit: usize,
+    ) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>, Close>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+    {
+        let too_large = || DecodeError::TooLarge { what: "body", limit }.close();
+        if usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX) > limit {
+            return Err(too_large());
+        }
+        let mut body = pin!(body);
+        let (mut first, mut all, mut place) = (Bytes::new(), BytesMut::new(), None);
+        let began = Instant::now();
+        loop {
+            let patience = self.settings.body_deadline + time_for(first.len().saturating_add(all.len()));
+            let until = began + if place.is_none() { AT_ONCE.min(patience) } else { patience };
+            let frame = match timeout_at(until, poll_fn(|cx| body.as_mut().poll_frame(cx))).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) if place.is_none() => {
+                    place = Some(self.place()?);
+                    continue;
+                }
+                Err(_) => return Ok(None),
+            };
+            let Ok(frame) = frame else { return Err(broken("the body was cut short")) };
+            let Ok(mut data) = frame.into_data() else { continue };
+            let count = data.remaining();
+            if count > limit.saturating_sub(first.len()).saturating_sub(all.len()) {
+                return Err(too_large());
+            }
+            if first.is_empty() && all.is_empty() {
+                first = data.copy_to_bytes(count);
+            } else {
+                all.extend_from_slice(&std::mem::take(&mut first));
+                all.extend_from_slice(&data.copy_to_bytes(count));
+            }
+            if body.is_end_stream() {
+                break;
+            }
+        }
+        Ok(Some((if all.is_empty() { first } else { all.freeze() }, place)))
     }
 
     async fn hello(
@@ -156,36 +220,9 @@ const fn form_of_stream(form: StreamForm) -> Form {
     }
 }
 
-/// Reads a body to its end. One that comes in one piece, as nearly all do, is not copied.
-async fn read<B>(body: B, limit: usize) -> Result<Bytes, Close>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-{
-    let too_large = || DecodeError::TooLarge { what: "body", limit }.close();
-    if usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX) > limit {
-        return Err(too_large());
-    }
-    let mut body = pin!(body);
-    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let Ok(frame) = frame else { return Err(broken("the body was cut short")) };
-        let Ok(mut data) = frame.into_data() else { continue };
-        let count = data.remaining();
-        if count > limit.saturating_sub(first.len()).saturating_sub(all.len()) {
-            return Err(too_large());
-        }
-        if first.is_empty() && all.is_empty() {
-            first = data.copy_to_bytes(count);
-        } else {
-            all.extend_from_slice(&std::mem::take(&mut first));
-            all.extend_from_slice(&data.copy_to_bytes(count));
-        }
-        if body.is_end_stream() {
-            break;
-        }
-    }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+/// What a client allows for so many bytes as well ([P4]).
+fn time_for(bytes: usize) -> Duration {
+    Duration::from_secs((bytes / BYTES_PER_SECOND) as u64)
 }
 
 /// The discovery document.
@@ -208,5 +245,9 @@ pub(super) fn discovery(server: &Inner) -> Answer {
         "status": if draining { "draining" } else { "serving" },
     });
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    answer::bytes(status, "application/json", format!("{document}\n"))
+    let mut answer = answer::bytes(status, "application/json", format!("{document}\n"));
+    if draining {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
@@ -104,7 +104,13 @@ impl Service {
     ) -> Result<Next, Close> {
         let opening = Opening::of(&parts);
         let route = match opening {
-            Opening::Upgrade => route::route(&parts.method, &parts.uri, &parts.headers),
+            Opening::Upgrade => match route::route(&parts.method, &parts.uri, &parts.headers) {
+                // An Upgrade in a request of HTTP/1.0 is to be ignored (RFC 9110, section 7.8).
+                Route::WebSocket | Route::PlainWebSocket if parts.version == Version::HTTP_10 => {
+                    Route::Stripped
+                }
+                route => route,
+            },
             Opening::Connect => route::route_connect(&parts.uri, &parts.headers),
         };
         if *from == origin::From::Refused {

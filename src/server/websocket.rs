@@ -25,7 +25,7 @@ use super::{Inner, random, route};
 /// The answer to a WebSocket's headers without an Upgrade.
 pub(super) fn stripped() -> Answer {
     let text = "This request has the headers of a WebSocket but no Upgrade: something between the client and this \
-                server has taken it out. Use server-sent events or long-polling, or let the proxy pass Upgrade.\n";
+                server has taken it out, or asked by HTTP/1.0 (nginx: `proxy_http_version 1.1`). Use server-sent events or long-polling, or let the proxy pass Upgrade.\n";
     upgrade_required(text)
 }
 
@@ -95,13 +95,15 @@ impl Inner {
         visitor: Visitor,
         plain: bool,
     ) -> Result<Answer, Close> {
+        let Offer { speaks, answer } = offer;
+        // Who names the subprotocol is taken at its word: it would say its key to the application.
+        let plain = plain && !speaks;
         if plain && !self.settings.plain_websocket {
             return Err(Close::new(CloseCode::NotAcceptable, "plain WebSockets are not served here"));
         }
         if !plain && self.check_offered(TransportKind::WebSocket).is_err() {
             return Ok(not_here("No WebSockets are served here: use another transport.\n"));
         }
-        let Offer { speaks, answer } = offer;
         if !plain && !speaks {
             let reason = "the subprotocol must be throughline.v1; clients without the library add ?plain";
             return Err(Close::new(CloseCode::UnsupportedVersion, reason));

@@ -138,6 +138,15 @@ struct More {
     before: Counts,
 }
 
+/// A text that may be a peer's, as it may stand in a log: control characters are escaped.
+fn in_one_line(text: &str) -> Arc<str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect::<String>().into()
+}
+
 impl History {
     /// A transport carries the session from now on.
     pub(super) fn begin(&mut self, attachment: Attachment, transport: TransportKind, now: Instant) {
@@ -183,7 +192,7 @@ impl History {
         let before = self.more.as_ref().map_or_else(Counts::default, |more| more.before);
         let ends = |current: &&mut Passage| attachment.is_none() || current.attachment == attachment;
         if let Some(current) = self.current(transport).filter(ends) {
-            current.ended = Some(Ending { at: now, code: code.into(), text: text.into() });
+            current.ended = Some(Ending { at: now, code: code.into(), text: in_one_line(text) });
             (current.sent, current.received) = counts.since(before);
         }
     }
@@ -202,7 +211,7 @@ impl History {
         let more = self.more.get_or_insert_default();
         let mut failed = Passage::new(transport, None, now);
         failed.opening = Some(opening);
-        failed.ended = Some(Ending { at: now, code: code.into(), text: text.into() });
+        failed.ended = Some(Ending { at: now, code: code.into(), text: in_one_line(text) });
         let carrier = if current { more.passages.pop_back() } else { None };
         more.push(failed);
         carrier.into_iter().for_each(|carrier| more.push(carrier));
@@ -318,5 +327,15 @@ mod tests {
         let all = history.all(Some(WebSocket));
         assert_eq!(all.len(), MAX_PASSAGES);
         assert_eq!(all.last().map(|last| last.transport), Some(WebSocket));
+    }
+
+    #[test]
+    fn what_a_peer_says_of_its_end_stays_in_one_line() {
+        let (mut history, now) = (History::default(), Instant::now());
+        history.begin(Attachment::FIRST, WebSocket, now);
+        history.end(None, WebSocket, now, "normal", "bye\n\u{1b}[31m \"caf\u{e9}\"");
+        let all = history.all(None);
+        let text = &all[0].ended.as_ref().unwrap().text;
+        assert_eq!(&**text, "bye\\n\\u{1b}[31m \"caf\u{e9}\"");
     }
 }

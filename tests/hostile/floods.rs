@@ -45,7 +45,9 @@ fn a_websocket_message_in_endless_empty_fragments_ends_the_websocket_and_not_the
             let mut peer = Peer::enter(stage, way).await;
             let opcode = peer.ws().opcode();
             peer.ws().wire.write(&fragment(opcode, false, b"")).await;
-            let many = fragment(CONTINUATION, false, b"").repeat(1000);
+            // What stands between them is none of it.
+            let pong = fragment(PONG, true, b"");
+            let many = [fragment(CONTINUATION, false, b""), pong].concat().repeat(1000);
             let mut count = 0;
             while peer.ws().wire.write(&many).await {
                 count += 1;

@@ -37,7 +37,7 @@ fn entries(me: &Me) -> Vec<(&'static str, Ask)> {
     let push = [Frame::Push(Box::new(me.push())), message(1, "foreign")];
     vec![
         ("upgrade", upgrade()),
-        ("upgrade ?plain", upgrade().target("/live?plain")),
+        ("upgrade ?plain", upgrade().target("/live?plain").without("sec-websocket-protocol")),
         ("hello by long-polling", way.ask(encode(Encoding::Json, &[fresh.hello_frame(way.kind())]))),
         ("hello by sse", Way::Events.ask(encode(Encoding::Json, &[fresh.hello_frame(Way::Events.kind())]))),
         ("poll", way.ask(encode(Encoding::Json, &[Frame::Poll(Box::new(me.poll(0)))]))),

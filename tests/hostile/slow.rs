@@ -92,6 +92,7 @@ fn a_body_that_drips_is_given_up_when_its_time_is_over() {
 #[test]
 fn bodies_that_stop_take_all_places_and_give_them_back() {
     play(Set { places: 4, ..hurried() }, async |stage| {
+        let mut peer = Peer::enter(stage, Way::Events).await;
         let began = Instant::now();
         let mut wires = Vec::new();
         for _ in 0..4 {
@@ -99,15 +100,39 @@ fn bodies_that_stop_take_all_places_and_give_them_back() {
             wire.write(Ask::post(Encoding::Json, vec![b' '; 100].into()).head().as_bytes()).await;
             wires.push(wire);
         }
-        let late = stage.ask(&Ask::post(Encoding::Json, "[]".into())).await;
+        tokio::time::sleep(DEADLINE / 10).await;
+        let (me, way) = (Me::new(), Way::Events);
+        let late = stage.ask(&way.ask(encode(Encoding::Json, &[me.hello_frame(way.kind())]))).await;
         assert_eq!((late.status(), late.close().unwrap().code.clone()), (429, CloseCode::Overloaded));
         assert!(late.head.get("retry-after").is_some());
         stage.check_bystander().await;
+        // Who has a session goes on.
+        peer.check(stage).await;
         for wire in &mut wires {
             assert_eq!(within("an answer", wire.answer()).await.unwrap().status(), 408);
         }
         assert_eq!(began.elapsed(), DEADLINE);
         Peer::enter(stage, Way::Events).await.check(stage).await;
+    });
+}
+
+#[test]
+fn what_is_large_may_take_longer() {
+    play(hurried(), async |stage| {
+        let mut peer = Peer::enter(stage, Way::Events).await;
+        let message = peer.me.message("x".repeat(200 << 10));
+        let body = encode(Encoding::Json, &[Frame::Push(Box::new(peer.me.push())), message]);
+        let ask = Ask::post(Encoding::Json, body);
+        let began = Instant::now();
+        let mut wire = stage.wire().await;
+        wire.write(ask.head().as_bytes()).await;
+        // At 20 KiB/s.
+        for piece in ask.body.chunks(4 << 10) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            wire.write(piece).await;
+        }
+        assert_eq!(within("an answer", wire.answer()).await.expect("an answer").status(), 200);
+        assert!(began.elapsed() > 3 * DEADLINE);
     });
 }
 

@@ -1,9 +1,9 @@
 //! Clients without a library.
 
-use throughline::frame::Window;
+use throughline::frame::{Frame, TransportKind, Window};
 use throughline::{Hub, Server, Socket};
 
-use super::raw::{Host, WEBSOCKET, Wire, echo, watchdog};
+use super::raw::{Host, WEBSOCKET, Wire, echo, hello, text, watchdog};
 
 /// Everybody listens to one room.
 async fn listen(mut socket: Socket, hub: Hub) {
@@ -144,4 +144,13 @@ async fn a_plain_websocket_carries_payloads_where_the_host_allows_it() {
         }
     })
     .await;
+}
+
+/// It would say its key to the application.
+#[tokio::test]
+async fn who_names_the_subprotocol_is_no_plain_client_whatever_the_query_says() {
+    let host = Host::echo(Server::builder().plain_websocket(true)).await;
+    let mut wire = host.websocket(&WEBSOCKET.replace("/live", "/live?plain")).await;
+    wire.say(&text(&[hello(TransportKind::WebSocket)])).await;
+    assert!(matches!(wire.frames().await[0], Frame::Welcome(_)));
 }

@@ -160,6 +160,11 @@ async fn binary_frames_are_taken_and_answered() {
     let answer = host.ask(post(&body, "Content-Type: application/vnd.throughline\r\n")).await;
     let ack = decode_as(&answer.body, Encoding::Binary);
     assert!(matches!(ack.as_slice(), [Frame::Ack(ack)] if ack.received.value() == 1));
+    // What is asked in one encoding may be answered in the other.
+    let answer =
+        host.post(&[push(welcome), message(2, "a")], "Accept: application/vnd.throughline\r\n").await;
+    assert_eq!(answer.header("content-type"), Some("application/vnd.throughline"));
+    assert!(matches!(decode_as(&answer.body, Encoding::Binary).as_slice(), [Frame::Ack(_)]));
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! The end of a server: nobody is let in, all are sent home, and whoever stays is cut.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use throughline::Server;
 use throughline::frame::{CloseCode, Frame, TransportKind};
+use throughline::server::{Attempt, Grant};
+use tokio::sync::Notify;
 
 use crate::raw::{Host, WEBSOCKET, hello, text, watchdog};
 
@@ -23,10 +27,40 @@ async fn shutdown_closes_sessions_and_refuses_new_ones() {
     let refused = host.post(&[hello(TransportKind::LongPolling)], "").await;
     assert_eq!(refused.close(), (503, "draining".into()));
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(host.ask("GET /live HTTP/1.1\r\nHost: test\r\n\r\n").await.status, 503);
+    let health = host.ask("GET /live HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert!(health.status == 503 && health.header("retry-after").is_some());
     wire.say(&text(&[Frame::Close(throughline::Close::new(CloseCode::GoingAway, ""))])).await;
     assert_eq!(watchdog(ending).await.unwrap(), 0);
     assert_eq!(host.live.sessions(), 0);
+}
+
+#[tokio::test]
+async fn who_is_judged_when_shutdown_begins_is_not_let_in() {
+    let (judging, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begun, wait) = (Arc::clone(&judging), Arc::clone(&go_on));
+    let slow = move |_: &Attempt<'_>| {
+        let (begun, wait) = (Arc::clone(&begun), Arc::clone(&wait));
+        async move {
+            begun.notify_one();
+            wait.notified().await;
+            Ok(Grant::anonymous())
+        }
+    };
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let handler = move |_socket, _hub| {
+        counted.fetch_add(1, SeqCst);
+        std::future::pending()
+    };
+    let host = Arc::new(Host::of(Server::builder().authenticator(slow).serve(handler).unwrap()).await);
+    let asking = Arc::clone(&host);
+    let refused =
+        tokio::spawn(async move { asking.post(&[hello(TransportKind::LongPolling)], "").await.close() });
+    watchdog(judging.notified()).await;
+    watchdog(host.live.shutdown("bye", Duration::from_secs(1))).await;
+    go_on.notify_one();
+    assert_eq!(watchdog(refused).await.unwrap(), (503, "draining".into()));
+    assert_eq!((runs.load(SeqCst), host.live.sessions()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -313,7 +313,8 @@ impl Driver {
 
     fn end(&mut self, now: Instant, mut ended: Ended) {
         self.note_end(None, now, ended.close.code.as_str(), &ended.close);
-        tracing::debug!(session = %self.session.id(), close = %ended.close, by = ?ended.by, "ended");
+        let (session, close) = (self.session.id(), &ended.close);
+        tracing::debug!(%session, code = %close.code, reason = ?close.reason, by = ?ended.by, "ended");
         self.waiters.settle(self.session.acked_ticket());
         self.rests = false;
         let Some(next) = self.supervisor.ended(&ended, now) else {

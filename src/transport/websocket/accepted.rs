@@ -155,9 +155,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
         Poll::Pending
     }
 
-    /// A control frame does not count among the pieces of a message.
+    /// A control frame, with its head and mask, does not count among the pieces of a message.
     fn pass_control(&mut self, payload: &[u8]) {
-        self.read = self.read.saturating_sub(payload.len().saturating_add(14));
+        self.read = self.read.saturating_sub(payload.len().saturating_add(6));
     }
 
     /// Goes on reading: from what was read ahead, or else what has come. `None`: nothing is whole yet.
