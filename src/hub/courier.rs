@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::frame::Body;
 use crate::room::payload::{Notice, Position};
@@ -105,8 +105,11 @@ impl Courier {
         // If it cannot be said, the next round finds out.
         let more = inbox.0.oldest(&principal, 1).await.map_or(true, |more| !more.is_empty());
         let is_there = hub.directory.any_open(&principal).is_some();
-        let lease = Lease::take(&hub, &principal).filter(|_| more && is_there)?;
-        Some(Self::new(lease, inbox))
+        // Not taken for a moment only: who comes in between would find it so, and go away.
+        if !(more && is_there) {
+            return None;
+        }
+        Lease::take(&hub, &principal).map(|lease| Self::new(lease, inbox))
     }
 
     /// Delivers some messages to one session.
@@ -127,7 +130,15 @@ impl Courier {
         if !self.has_claim {
             return Ok(Round::Elsewhere);
         }
+        let mut claimed = Instant::now();
         for (at, body) in self.inbox.0.oldest(principal, AT_ONCE).await? {
+            if claimed.elapsed() >= CLAIM_AGAIN {
+                self.has_claim = self.inbox.0.claim(self.lease.of().1, CLAIM).await?;
+                if !self.has_claim {
+                    return Ok(Round::Elsewhere);
+                }
+                claimed = Instant::now();
+            }
             if !self.hand_over(&line, at, body).await {
                 // This session is over: another one may be there.
                 line.sender().closed().await;

@@ -178,6 +178,8 @@ impl super::Live {
             Operation::Presence { .. } => {
                 if room.tell_presence(id) {
                     done()
+                } else if room.has(id) {
+                    Err(Refused::FORBIDDEN)
                 } else {
                     Err(Refused::NO_MEMBER)
                 }

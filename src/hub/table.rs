@@ -256,12 +256,13 @@ impl Settle for Access {
                 Some(runtime) => {
                     let (hub, place, sender) = (Arc::clone(self), Arc::clone(place), line.sender().clone());
                     runtime.spawn(async move {
+                        let mut next = 0;
                         loop {
-                            sender.roomy().await;
+                            sender.roomy_for(next).await;
                             let mut drain = |state: &mut RoomState<SocketLine>| state.drain(id);
-                            let drained = hub.table.act(&hub, &place, &mut drain);
-                            if drained.is_none_or(|drained| drained == Drained::Done) {
-                                return;
+                            match hub.table.act(&hub, &place, &mut drain) {
+                                Some(Drained::Waiting { bytes }) => next = bytes,
+                                Some(Drained::Done) | None => return,
                             }
                         }
                     });

@@ -1,6 +1,6 @@
 //! One member: caught up, or lagging.
 
-use crate::frame::SessionId;
+use crate::frame::{Body, SessionId};
 use crate::room::payload::{Missed, Notice, Who};
 
 use super::backlog::{Backlog, Item};
@@ -44,6 +44,11 @@ pub(super) enum Admitted {
 /// The line of a member is gone.
 #[derive(Debug)]
 pub(super) struct LineGone;
+
+/// A line without room for this.
+fn waiting(payload: Option<&Body>) -> Drained {
+    Drained::Waiting { bytes: payload.map_or(0, |payload| payload.len() as u64) }
+}
 
 impl<L: Line> Member<L> {
     pub(super) fn new(line: L, who: Who, watches: bool) -> Self {
@@ -106,20 +111,21 @@ impl<L: Line> Member<L> {
             let gap = backlog.gap();
             if !gap.is_none() {
                 let missed = Missed { room: room.to_owned(), count: gap.count, to: gap.to };
-                let told =
-                    Notice::Missed(missed).write().map_or(Offer::Refused, |told| self.line.offer(&told));
+                let payload = Notice::Missed(missed).write();
+                let told = payload.as_ref().map_or(Offer::Refused, |payload| self.line.offer(payload));
                 match told {
                     Offer::Taken | Offer::Refused => backlog.told_gap(),
-                    Offer::Full => return Ok(Drained::Waiting),
+                    Offer::Full => return Ok(waiting(payload.ok().as_ref())),
                     Offer::Gone => return Err(LineGone),
                 }
             }
             match backlog.front().map(|item| self.line.offer(&item.payload)) {
                 Some(Offer::Taken) => backlog.pop(),
                 Some(Offer::Refused) => backlog.refuse(),
-                Some(Offer::Full) => return Ok(Drained::Waiting),
+                Some(Offer::Full) => return Ok(waiting(backlog.front().map(|item| &item.payload))),
                 Some(Offer::Gone) => return Err(LineGone),
-                None if std::mem::take(&mut backlog.is_stale) && self.watches => {
+                // Who does not watch has asked for it.
+                None if std::mem::take(&mut backlog.is_stale) => {
                     let list = presence.list(room).into_iter().map(Item::notice);
                     // Nothing but messages is ever refused by a backlog.
                     list.for_each(|item| {

@@ -35,8 +35,11 @@ pub use line::{Effects, Line, Offer};
 /// Where a member stands after its backlog was offered to its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// More waits, and the line is full.
-    Waiting,
+    /// More waits, and the line has no room for the next, which has so many bytes.
+    Waiting {
+        /// Of its payload.
+        bytes: u64,
+    },
     /// Nothing waits, or it is no member: nobody needs to drain it any more.
     Done,
 }
@@ -244,9 +247,12 @@ impl<L: Line> RoomState<L> {
         (true, effects)
     }
 
-    /// Tells a member who is there. False: it is none.
+    /// Tells a member who is there. False: it is none, or the room tells nobody.
     pub fn tell_presence(&mut self, id: SessionId) -> (bool, Effects<L>) {
         let mut effects = Effects::default();
+        if !self.config.presence {
+            return (false, effects);
+        }
         let Some(member) = self.members.get_mut(id) else { return (false, effects) };
         let mut lost = Vec::new();
         if !member.mark_stale() {

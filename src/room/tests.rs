@@ -203,7 +203,7 @@ fn a_member_that_lags_is_sent_all_in_order_once_there_is_room() {
     assert_eq!(stage.say("b").lagging.len(), 1);
     assert_eq!(stage.say("c").lagging.len(), 0, "somebody drains it already");
     wire.give(1);
-    assert_eq!(stage.drain(1), Drained::Waiting);
+    assert!(matches!(stage.drain(1), Drained::Waiting { .. }));
     let _ = stage.say("d");
     wire.give(5);
     assert_eq!(stage.drain(1), Drained::Done);
@@ -363,4 +363,25 @@ fn who_is_outside_the_layer_gets_bodies_as_they_are() {
     assert_eq!(stage.say("c").ended.len(), 1);
     stage.room.leave_plain(stage.now, id(1));
     assert_eq!(stage.room.len(), 1);
+}
+
+#[test]
+fn who_asks_is_told_who_is_there_also_where_it_lags_and_does_not_watch() {
+    let mut stage = Stage::new(Config::default());
+    let wire = Wire::new(1);
+    let _ = stage.join(1, "x", &wire, Join::default());
+    let _ = stage.say("a");
+    assert!(stage.room.tell_presence(id(1)).0);
+    wire.give(9);
+    assert_eq!(stage.drain(1), Drained::Done);
+    assert_eq!(wire.came(), ["begin 0", "1 \"a\"", "present x"]);
+}
+
+#[test]
+fn a_room_that_tells_nobody_who_is_there_tells_no_one_who_asks() {
+    let mut stage = Stage::new(Config { presence: false, ..Config::default() });
+    let wire = Wire::new(9);
+    let _ = stage.join(1, "x", &wire, Join { presence: true, ..Join::default() });
+    assert!(!stage.room.tell_presence(id(1)).0);
+    assert_eq!(wire.came(), ["begin 0"]);
 }

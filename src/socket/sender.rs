@@ -178,12 +178,17 @@ impl Sender {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn roomy(&self) {
+        self.roomy_for(0).await;
+    }
+
+    /// The same, and until there is room for a message of so many bytes.
+    pub(crate) async fn roomy_for(&self, size: u64) {
         poll_fn(|cx| {
             let mut inner = self.shared.lock();
             let (messages, bytes) = inner.load();
             let bound = self.shared.bound;
             let half = messages <= bound.messages as usize / 2 && bytes <= bound.bytes / 2;
-            if half || inner.is_closed() {
+            if (half && inner.has_room(size, bound)) || inner.is_closed() {
                 return Poll::Ready(());
             }
             inner.senders.register(cx.waker());

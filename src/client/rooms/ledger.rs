@@ -62,8 +62,9 @@ impl Ledger {
                 return true;
             }
             Notice::Left(refusal) => {
-                return self.streams.remove(&refusal.room).is_some()
-                    | self.asked.remove(&refusal.room).is_some();
+                // Who asked to leave may have asked to join anew meanwhile.
+                let asked = refusal.code != "asked" && self.asked.remove(&refusal.room).is_some();
+                return self.streams.remove(&refusal.room).is_some() | asked;
             }
             Notice::Kept { at, .. } => {
                 let is_repeat = |kept: Position| kept.epoch == at.epoch && at.offset <= kept.offset;
@@ -146,5 +147,19 @@ mod tests {
         assert!(ledger.to_join_again().is_empty());
         ledger.ask(&join);
         assert_eq!(ledger.to_join_again(), ["r"]);
+    }
+
+    #[test]
+    fn who_joins_anew_before_it_hears_that_it_has_left_is_taken_up_as_it_asked() {
+        let mut ledger = Ledger::default();
+        let join = Join { room: "r".into(), presence: true, ..Join::default() };
+        ledger.ask(&join);
+        ledger.note(&begin(4));
+        ledger.ask_leave("r");
+        ledger.ask(&join);
+        let asked = Refusal { room: "r".into(), code: "asked".into(), message: String::new() };
+        assert!(ledger.note(&Notice::Left(asked)));
+        ledger.note(&begin(4));
+        assert!(ledger.join_again("r").unwrap().presence);
     }
 }

@@ -107,6 +107,20 @@ async fn names_are_bounded() {
     assert_eq!(hub.len(), 1);
 }
 
+/// Whoever waits for less than the message needs would try again and again, and let nobody else run.
+#[tokio::test]
+async fn who_drains_a_member_waits_for_the_room_that_its_next_message_needs() {
+    let (a, _a) = socket(1, 8);
+    a.try_send("x".repeat(400 << 10)).unwrap();
+    let sender = a.sender();
+    let is_ready = |bytes: u64| {
+        let waiting = std::pin::pin!(sender.roomy_for(bytes));
+        waiting.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    assert!(is_ready(0) && is_ready(600 << 10));
+    assert!(!is_ready(700 << 10), "half of the buffer is not enough");
+}
+
 #[tokio::test]
 async fn a_slow_member_is_ended_and_the_others_are_not_kept_waiting() {
     let hub = Hub::new();
