@@ -101,7 +101,7 @@ const cases = [
   ],
 ];
 /** What stands beside the client, by itself. */
-const aside = [["rooms", 'export * from "./rooms.ts"', 3.5]];
+const aside = [["rooms", 'export * from "./rooms.ts"', 3.56]];
 
 /**
  * Which of our properties has which short name changes what gzip finds. Swaps names as long as that helps, and at first,

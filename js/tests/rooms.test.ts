@@ -168,6 +168,20 @@ test("a join is asked until it is answered, and no longer than it is wanted", as
   assert.equal(lobby.position, undefined);
 });
 
+test("a second join that is refused leaves what stands as it was", async () => {
+  const stage = begin();
+  const { lobby, told } = await enter(stage);
+  const refused = new ThroughlineError("failed", "", { body: { code: "forbidden", message: "" } });
+  for (const ask of [() => lobby.join({ presence: true }), () => lobby.update({ far: "too large" })]) {
+    const asked = ask();
+    stage.asked.shift()!.fail(refused);
+    await assert.rejects(asked, { code: "forbidden" });
+  }
+  await stage.lose();
+  assert.deepEqual(stage.asked.map(({ body }) => body), [{ $: "join", room: "lobby", since: { epoch: EPOCH, offset: 0 } }]);
+  assert.deepEqual(told, []);
+});
+
 test("a room that is refused in the new session has been left", async () => {
   const stage = begin();
   const { told } = await enter(stage);

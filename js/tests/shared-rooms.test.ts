@@ -19,6 +19,7 @@ const createServer = () => {
   let isLost = false;
   let watches = false;
   let refuse: string | undefined;
+  let isLate = false;
   const out: unknown[] = [];
   const speak = (body: unknown) => {
     said.push(body);
@@ -30,8 +31,10 @@ const createServer = () => {
     speak,
     isIn: () => isIn,
     refuse: (code: string | undefined) => (refuse = code),
+    /** Its stream stays behind its answers. */
+    lag: (late: boolean) => (isLate = late),
     /** What it has sent since the last time, in order. */
-    take: () => out.splice(0),
+    take: () => (isLate ? [] : out.splice(0)),
     kick() {
       isIn = false;
       out.push({ $: "left", room: "lobby", code: "forbidden", message: "" });
@@ -189,6 +192,24 @@ test("each tab hears a room from where it joined, though others join it too", as
   void one.lobby.publish("d");
   await flush();
   assert.deepEqual([one.told, two.told, three.told], [["c", "d"], ["d"], ["b", "c", "d"]]);
+});
+
+test("a stream that begins behind the answer is heard, also if the session is lost in between", async () => {
+  for (const isLost of [false, true]) {
+    const { tab, server, flush, hear, lose } = createTabs();
+    ["a", "b"].forEach(server.speak);
+    const one = tab("one");
+    server.lag(true);
+    const joined = one.lobby.join({ last: 1 });
+    await flush();
+    assert.equal((await joined).position.offset, 1);
+    server.speak("c");
+    server.lag(false);
+    if (isLost) await lose();
+    else hear();
+    assert.deepEqual(one.told, isLost ? ["c"] : ["b", "c"]);
+    assert.equal(one.lobby.position?.offset, 3);
+  }
 });
 
 test("a tab that leaves, or dies, does not take the room from others; the last one does", async () => {

@@ -160,6 +160,8 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   let stash: RoomNotice[] | undefined;
   /** That `begin`, until it is its turn. */
   let own: RoomNotice | undefined;
+  /** What tells it, once there is an answer. */
+  let isOwn: ((notice: RoomNotice) => boolean) | undefined;
   let present: Members = new Map();
   /** A list of which parts are still to come. */
   let gathered: Members | undefined;
@@ -177,7 +179,7 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   const end = (code: string, message: string) => {
     const was = position;
     position = undefined;
-    stash = undefined;
+    isOwn = stash = undefined;
     leaving = false;
     gathered = undefined;
     if (present.size) {
@@ -193,7 +195,7 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   };
 
   /** Asks to join until there is an answer: a session may be lost meanwhile. */
-  const enter = async (asked: Wanted<Meta>): Promise<Begun> => {
+  const enter = async (asked: Wanted<Meta>, before?: Wanted<Meta>): Promise<Begun> => {
     joining++;
     try {
       for (;;) {
@@ -208,18 +210,15 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
             ...(meta !== undefined && { meta }),
           });
           if (stash && wanted === asked) {
-            const notices = stash;
-            stash = undefined;
-            awaited = 0;
-            // Of equal ones the last: before it others may have left.
-            for (const notice of notices) if (notice.$ === "begin" && notice.epoch === epoch && notice.at === at) own = notice;
-            notices.forEach(hear);
+            isOwn = (notice) => notice.$ === "begin" && notice.epoch === epoch && notice.at === at;
+            sift();
           }
           return { position: { epoch, offset: at }, recovered };
         } catch (error) {
           if (isGone(error) && wanted === asked) continue;
           if (wanted === asked) {
-            wanted = undefined;
+            // A stream that stands goes on as it was.
+            wanted = position && before;
             // The others' stream goes on; this page has none.
             if (wire.isShared_) end((error as ThroughlineError).code, (error as ThroughlineError).message);
           }
@@ -232,12 +231,23 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
     }
   };
 
+  /** Takes what was put by, once the `begin` is there that the answer tells: it may come behind the answer. */
+  const sift = () => {
+    // Of equal ones the last: before it others may have left.
+    own = stash?.filter(isOwn!).pop();
+    if (!own) return;
+    const notices = stash!;
+    isOwn = stash = undefined;
+    awaited = 0;
+    notices.forEach(hear);
+  };
+
   const begin = (notice: Notice & { $: "begin" }) => {
     const { epoch, at, recovered } = notice;
-    const isOwn = notice === own;
-    if (wire.isShared_ && !isOwn && !position) return;
-    const isNew = wire.isShared_ ? isOwn : awaited > 0;
-    if (isOwn) own = undefined;
+    const isMine = notice === own;
+    if (wire.isShared_ && !isMine && !position) return;
+    const isNew = wire.isShared_ ? isMine : awaited > 0;
+    if (isMine) own = undefined;
     else if (isNew) awaited--;
     const before = isNew ? wanted?.since : position;
     const isSame = before?.epoch === epoch;
@@ -271,7 +281,10 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   const keyOf = (who: Who) => JSON.stringify(who);
 
   const hear = (notice: RoomNotice) => {
-    if (stash) stash.push(notice);
+    if (stash) {
+      stash.push(notice);
+      if (isOwn?.(notice)) sift();
+    }
     // What others have joined is not of this page.
     else if (!wire.isShared_ || (wanted && (position || notice.$ === "begin"))) take(notice);
   };
@@ -329,15 +342,16 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
       return list();
     },
     async join(options = {}) {
+      const before = wanted;
       const asked = (wanted = { ...options });
       leaving = false;
       awaited++;
       if (wire.isShared_) {
-        own = undefined;
+        own = isOwn = undefined;
         stash ??= [];
       }
       outlet.begin_();
-      return enter(asked);
+      return enter(asked, before);
     },
     async leave() {
       wanted = undefined;
@@ -361,8 +375,15 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
       void sent.catch((error: ThroughlineError) => fail(error.code, error.message, body));
     },
     async update(meta) {
-      if (wanted) wanted.meta = meta;
-      await ask("meta", meta === undefined ? {} : { meta });
+      const asked = wanted;
+      const before = asked?.meta;
+      if (asked) asked.meta = meta;
+      try {
+        await ask("meta", meta === undefined ? {} : { meta });
+      } catch (error) {
+        if (asked && !isGone(error)) asked.meta = before;
+        throw error;
+      }
     },
     presence: () =>
       new Promise((resolve_, reject_) => {
@@ -388,7 +409,10 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
       gathered = undefined;
       if (leaving) end("asked", "");
       const asked = wanted;
-      if (!position || !asked || joining) return undefined;
+      // Where the answer was there and the stream was not it is asked for once more.
+      if (!(position || isOwn) || !asked || joining) return undefined;
+      isOwn = undefined;
+      if (stash) stash = [];
       return async () => {
         if (wanted !== asked) return;
         try {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::frame::Seq;
+use crate::frame::{Json, Seq};
 use crate::room::payload::{Join, Notice, Position};
 
 /// A room whose stream has begun and not ended.
@@ -29,19 +29,29 @@ impl Ledger {
         self.streams.get(room).map(|stream| stream.position)
     }
 
-    /// The client asks to join.
-    pub(super) fn ask(&mut self, join: &Join) {
-        self.asked.insert(join.room.clone(), join.clone());
+    /// The client asks to join. Gives what it asked before.
+    pub(super) fn ask(&mut self, join: &Join) -> Option<Join> {
         if let Some(stream) = self.streams.get_mut(&join.room) {
             stream.leaving = false;
         }
+        self.asked.insert(join.room.clone(), join.clone())
     }
 
-    /// The client tells something else of itself.
-    pub(super) fn ask_meta(&mut self, room: &str, meta: Option<&crate::frame::Json>) {
-        if let Some(join) = self.asked.get_mut(room) {
-            join.meta = meta.cloned();
+    /// The server has refused it: a stream that stands goes on as it was asked for before.
+    pub(super) fn refused(&mut self, join: &Join, before: Option<Join>) {
+        if self.asked.get(&join.room) != Some(join) {
+            return;
         }
+        match before.filter(|_| self.streams.contains_key(&join.room)) {
+            Some(before) => self.asked.insert(join.room.clone(), before),
+            None => self.asked.remove(&join.room),
+        };
+    }
+
+    /// The client tells something else of itself. Gives what it told before.
+    pub(super) fn ask_meta(&mut self, room: &str, meta: Option<&Json>) -> Option<Json> {
+        let join = self.asked.get_mut(room)?;
+        std::mem::replace(&mut join.meta, meta.cloned())
     }
 
     /// The client asks to leave.
@@ -147,6 +157,20 @@ mod tests {
         assert!(ledger.to_join_again().is_empty());
         ledger.ask(&join);
         assert_eq!(ledger.to_join_again(), ["r"]);
+    }
+
+    #[test]
+    fn a_refusal_leaves_what_stands_as_it_was_asked_for() {
+        let join = |presence| Join { room: "r".into(), presence, ..Join::default() };
+        let mut ledger = Ledger::default();
+        let before = ledger.ask(&join(true));
+        ledger.refused(&join(true), before);
+        assert!(ledger.asked.is_empty(), "nothing stands");
+        ledger.ask(&join(false));
+        ledger.note(&begin(4));
+        let before = ledger.ask(&join(true));
+        ledger.refused(&join(true), before);
+        assert!(!ledger.join_again("r").unwrap().presence);
     }
 
     #[test]

@@ -34,6 +34,11 @@ pub enum RoomError {
     Answer(#[source] serde_json::Error),
 }
 
+/// Whether the server has said no, so that all is as it was before.
+fn is_refused<T>(answer: &Result<T, RoomError>) -> bool {
+    matches!(answer, Err(RoomError::Request(RequestError::Failed { .. })))
+}
+
 impl JoinedRoom {
     pub(super) fn new(sender: Sender, ledger: Arc<Mutex<Ledger>>, name: String) -> Self {
         Self { sender, ledger, name }
@@ -55,8 +60,12 @@ impl JoinedRoom {
     /// When the future is dropped the client may or may not have joined.
     pub async fn join(&self, join: Join) -> Result<Begin, RoomError> {
         let join = Join { room: self.name.clone(), ..join };
-        lock(&self.ledger).ask(&join);
-        self.ask(&Operation::Join(join)).await
+        let before = lock(&self.ledger).ask(&join);
+        let answer = self.ask(&Operation::Join(join.clone())).await;
+        if is_refused(&answer) {
+            lock(&self.ledger).refused(&join, before);
+        }
+        answer
     }
 
     /// Leaves.
@@ -126,8 +135,12 @@ impl JoinedRoom {
     /// # Cancel safety
     /// When the future is dropped it may or may not have been told.
     pub async fn update(&self, meta: Option<Json>) -> Result<(), RoomError> {
-        lock(&self.ledger).ask_meta(&self.name, meta.as_ref());
-        self.ask::<Json>(&Operation::Meta { room: self.name.clone(), meta }).await.map(|_| ())
+        let before = lock(&self.ledger).ask_meta(&self.name, meta.as_ref());
+        let answer = self.ask::<Json>(&Operation::Meta { room: self.name.clone(), meta }).await.map(|_| ());
+        if is_refused(&answer) {
+            lock(&self.ledger).ask_meta(&self.name, before.as_ref());
+        }
+        answer
     }
 
     /// Asks who is there: the list comes from [`Rooms::recv`](super::Rooms::recv), as
