@@ -87,6 +87,8 @@ export const useRequest = <In, Out, Answer = In>(
 
 /** How many components have a room joined. */
 const users = new WeakMap<object, number>();
+/** Rooms that the last has left in this turn, and how it had joined. */
+const idle = new WeakMap<object, string>();
 
 /** What a component knows of a room. */
 export interface InRoom<In, Meta> {
@@ -135,13 +137,20 @@ export const useRoom = <In, Out, Meta>(room: Room<In, Out, Meta>, options: JoinO
       users.set(room, count + 1);
       show({ members: room.members });
       store.applied = JSON.stringify([!!store.options.presence, JSON.stringify(store.options.meta)]);
-      if (!count) room.join(store.options).then(undefined, (error: unknown) => show({ error }));
+      // Who comes back in the turn in which the last has gone, as under StrictMode, finds it joined.
+      const stands = idle.get(room) === store.applied;
+      idle.delete(room);
+      if (!count && !stands) room.join(store.options).then(undefined, (error: unknown) => show({ error }));
       return () => {
         for (const stop of stops) stop();
         const others = users.get(room)! - 1;
         users.set(room, others);
-        // With a session that has ended it has been left too.
-        if (!others) room.leave().catch(() => undefined);
+        if (others) return;
+        idle.set(room, store.applied);
+        queueMicrotask(() => {
+          // With a session that has ended it has been left too.
+          if (idle.delete(room)) room.leave().catch(() => undefined);
+        });
       };
     },
     [room, store],
