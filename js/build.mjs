@@ -88,20 +88,19 @@ const bundle = async (entry, format = "esm", more = {}) => {
 const used = (contents, more = {}) =>
   bundle({ stdin: { contents, resolveDir: `${process.cwd()}/src`, loader: "ts" } }, "esm", more);
 
-const KIB = 1024;
 const gzipped = (text) => gzipSync(text, { level: 9 }).length;
-// What it is now, a ratchet and not the aim: that is 8 for all of it, and 5.
+// In bytes: what it is now, a ratchet and not the aim: that is 8 KiB for all of it, and 5.
 const cases = [
-  ["everything, both encodings", 'export * from "./index.ts"', 12.33],
-  ["whole client", 'export { connect, connectWith, websocket, sse, longPolling, page, renewal, roaming, memory, ThroughlineError } from "./index.ts"', 11.39],
+  ["everything, both encodings", 'export * from "./index.ts"', 12_640],
+  ["whole client", 'export { connect, connectWith, websocket, sse, longPolling, page, renewal, roaming, memory, ThroughlineError } from "./index.ts"', 11_680],
   [
     "WebSocket only",
     'import { connectWith, websocket } from "./index.ts"; export const live = (url) => connectWith(url, [websocket])',
-    9.02,
+    9_260,
   ],
 ];
 /** What stands beside the client, by itself. */
-const aside = [["rooms", 'export * from "./rooms.ts"', 3.56]];
+const aside = [["rooms", 'export * from "./rooms.ts"', 3_650]];
 
 /**
  * Which of our properties has which short name changes what gzip finds. Swaps names as long as that helps, and at first,
@@ -163,8 +162,9 @@ if (mode === "--size") {
   for (const [name, contents, limit] of [...cases, ...aside]) {
     const text = await used(contents);
     const size = gzipped(text);
-    beyond ||= size > limit * KIB;
-    console.log(`${name}: ${text.length} bytes minified, ${size} gzipped (${(size / KIB).toFixed(2)} KiB of ${limit})`);
+    beyond ||= size > limit;
+    const verdict = size > limit ? `, MORE than the ${limit} it may be` : ` of ${limit}`;
+    console.log(`${name}: ${text.length} bytes minified, ${size} gzipped (${(size / 1024).toFixed(2)} KiB)${verdict}`);
   }
   process.exit(beyond ? 1 : 0);
 }
