@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::frame::{Body, CloseCode, Message, SessionId};
+use crate::frame::{Body, CloseCode, Message, MessageKind, SessionId};
 use crate::room::payload::{Begin, Join, Operation, Read, Who, escape};
 use crate::socket::{
     AckError, MisfitWatch, Principal, RecvError, RequestError, SendError, Socket, State, StateWatch,
@@ -208,7 +208,11 @@ impl Live {
             Read::Unknown { .. } | Read::Malformed { .. } if !self.in_time() => {
                 self.refuse(nothing(), "", Refused::TOO_OFTEN);
             }
-            Read::Unknown { .. } => self.refuse(nothing(), "", Refused::UNKNOWN),
+            Read::Unknown { .. } if kind == MessageKind::Request => {
+                self.refuse(nothing(), "", Refused::UNKNOWN);
+            }
+            // A later version's ([V5]).
+            Read::Unknown { tag } => tracing::debug!(session = %self.id(), tag, "an unknown operation"),
             Read::Malformed { tag, error } => {
                 self.hub.counters.malformed.one();
                 tracing::debug!(session = %self.id(), tag, %error, "a malformed operation");

@@ -75,6 +75,8 @@ pub(super) struct Binding {
     pub(super) begun_at: Moment,
     /// Server: whether anything has come by a push of a stream's, which shows that its client has the `welcome`.
     pub(super) heard_of: bool,
+    /// Server: what had come, when this was asked last, of a frame that is not whole.
+    pub(super) partial: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,6 +116,15 @@ impl Binding {
             proved: false,
             push: PushState::default(),
             heard_of: false,
+            partial: 0,
+        }
+    }
+
+    /// Server: a frame on a WebSocket is on its way, which a client that has gone would not send.
+    pub(super) fn note_partial(&mut self, now: Moment, count: u64) {
+        let moved = std::mem::replace(&mut self.partial, count) != count;
+        if moved && count > 0 && self.transport == TransportKind::WebSocket {
+            self.heard_at = now;
         }
     }
 

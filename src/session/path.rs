@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::frame::{Attachment, Frame, TransportKind};
+use crate::frame::{Attachment, Frame, Role, TransportKind};
 
 use super::binding::Stage;
 use super::silence::Holds;
@@ -162,10 +162,17 @@ impl Session {
         if polls { self.poll_anew(now, attachment) } else { self.knock(attachment) }
     }
 
-    /// Client: notes how many bytes have come by an attachment's transport, those of a frame that is not whole
-    /// included: what is on its way is not given up for being large.
+    /// Notes how many bytes have come by an attachment's transport, those of a frame that is not whole included: what is
+    /// on its way is not given up for being large. A client tells it as bytes come; on a server it is enough to tell it
+    /// before each [`handle_timeout`](Self::handle_timeout).
     pub fn note_arrived(&mut self, now: Instant, attachment: Attachment, count: u64) {
         let now = self.tick(now);
+        if self.role() == Role::Server {
+            return self
+                .binding_mut(attachment)
+                .into_iter()
+                .for_each(|binding| binding.note_partial(now, count));
+        }
         let Some(heard_at) = self.binding(attachment).map(|binding| binding.heard_at) else { return };
         if let Some(client) = &mut self.client {
             let counted = (Some(attachment), count);

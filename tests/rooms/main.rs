@@ -14,8 +14,9 @@ use throughline::client::rooms::{Event, RoomError};
 use throughline::frame::{Body, Json, TransportKind};
 use throughline::hub::{Action, Hub, InboxBounds, Keep, MemoryInbox, OperationRate, RoomConfig, Stats};
 use throughline::room::payload::{Change, Join, Notice, Who};
-use throughline::socket::RequestError;
-use throughline::{CloseCode, Principal};
+use throughline::session::Config;
+use throughline::socket::{RequestError, State};
+use throughline::{CloseCode, Principal, Rooms};
 
 fn keeping() -> Hub {
     let history = Keep { messages: 100, bytes: 1 << 20, age: Duration::from_secs(600) };
@@ -158,6 +159,58 @@ async fn a_lost_session_takes_its_rooms_up_again_from_where_they_stand() {
 }
 
 #[tokio::test]
+async fn a_room_is_taken_up_again_though_as_many_requests_wait_as_may() {
+    let mut stage = Stage::new(keeping()).await;
+    let mut bounds = Config::default();
+    bounds.max_requests = 4;
+    let connecting = client(&stage.wire, "ada", TransportKind::ALL).session(bounds).connect();
+    let mut rooms = Rooms::over(within(10, "the client connects", connecting).await.unwrap());
+    within(10, "joins", rooms.room("r").join(Join::default())).await.unwrap();
+    assert!(matches!(next(&mut rooms).await, Notice::Begin(_)));
+    let (before, mut watch) = (rooms.id(), rooms.watch());
+    stage.restart(stage.hub.clone()).await;
+    // The new session has begun, and nobody was told of it yet.
+    while rooms.id() == before || !matches!(rooms.state(), State::Connected { .. }) {
+        within(10, "it is another session", watch.changed()).await;
+    }
+    let sender = rooms.socket().sender();
+    let ask = |_| {
+        let sender = sender.clone();
+        tokio::spawn(async move { sender.request("x").await })
+    };
+    let waiting: Vec<_> = (0..4).map(ask).collect();
+    tokio::task::yield_now().await;
+    assert!(matches!(within(10, "is told", rooms.recv()).await, Ok(Event::Lost(_))));
+    assert!(matches!(next(&mut rooms).await, Notice::Begin(_)));
+    for request in waiting {
+        assert_eq!(within(10, "is answered", request).await.unwrap(), Ok(Body::from("x")));
+    }
+}
+
+#[tokio::test]
+async fn what_a_lost_session_did_not_deliver_is_listed_as_it_was_given() {
+    let mut stage = Stage::new(keeping()).await;
+    let mut rooms = stage.connect("ada", TransportKind::ALL).await;
+    within(10, "joins", rooms.room("r").join(Join::default())).await.unwrap();
+    assert!(matches!(next(&mut rooms).await, Notice::Begin(_)));
+    stage.wire.stall(true, false);
+    let marked = Body::Json(Json::parse(r#"{"$":"mine"}"#).unwrap());
+    within(10, "sends", rooms.send(marked.clone())).await.unwrap();
+    let leaving = rooms.room("r");
+    let leaving = tokio::spawn(async move { leaving.leave().await });
+    stage.restart(stage.hub.clone()).await;
+    stage.wire.stall(false, false);
+    let Event::Lost(lost) = until(&mut rooms, |event| matches!(event, Event::Lost(_))).await else {
+        panic!()
+    };
+    assert_eq!(lost.undelivered.first().map(|message| &message.body), Some(&marked));
+    // Who had asked to leave has left.
+    assert!(matches!(next(&mut rooms).await, Notice::Left(left) if left.code == "asked"));
+    assert!(rooms.position("r").is_none());
+    let _ = within(10, "is told", leaving).await;
+}
+
+#[tokio::test]
 async fn history_comes_in_pages_that_say_where_they_begin() {
     let stage = Stage::new(keeping()).await;
     let rooms = stage.connect("ada", TransportKind::ALL).await;
@@ -258,6 +311,7 @@ async fn what_is_no_operation_fails_and_the_session_goes_on() {
     let stage = Stage::new(Hub::new()).await;
     let mut rooms = stage.connect("ada", TransportKind::ALL).await;
     for (payload, expected) in [
+        // As a message it is passed over.
         (r#"{"$":"dance"}"#, "unknown"),
         (r#"{"$":"join"}"#, "malformed"),
         (r#"{"$":"join","room":""}"#, "malformed"),
@@ -269,6 +323,9 @@ async fn what_is_no_operation_fails_and_the_session_goes_on() {
             other => panic!("{payload}: {other:?}"),
         }
         rooms.socket().send(body).await.unwrap();
+        if expected == "unknown" {
+            continue;
+        }
         let code = if expected == "no_member" { "no_request" } else { expected };
         assert!(matches!(next(&mut rooms).await, Notice::Failed(failed) if failed.code == code), "{payload}");
     }

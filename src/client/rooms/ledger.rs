@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::frame::{Json, Seq};
-use crate::room::payload::{Join, Notice, Position};
+use crate::room::payload::{Join, Notice, Position, Refusal};
 
 /// A room whose stream has begun and not ended.
 #[derive(Debug)]
@@ -98,6 +98,15 @@ impl Ledger {
         is_new
     }
 
+    /// The session was lost: who had asked to leave a room has left it.
+    pub(super) fn left_with_session(&mut self) -> Vec<Notice> {
+        let left = self.streams.iter().filter(|(_, stream)| stream.leaving).map(|(room, _)| room.clone());
+        let left: Vec<String> = left.collect();
+        self.streams.retain(|_, stream| !stream.leaving);
+        let said = |room| Refusal { room, code: "asked".into(), message: String::new() };
+        left.into_iter().map(|room| Notice::Left(said(room))).collect()
+    }
+
     /// The rooms to be taken up in a new session.
     pub(super) fn to_join_again(&self) -> VecDeque<String> {
         self.streams.iter().filter(|(_, stream)| !stream.leaving).map(|(room, _)| room.clone()).collect()
@@ -115,7 +124,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::frame::{Body, Epoch};
-    use crate::room::payload::{Begin, Refusal, Said};
+    use crate::room::payload::{Begin, Said};
 
     fn seq(number: u64) -> Seq {
         Seq::new(number).unwrap()
@@ -156,7 +165,11 @@ mod tests {
         ledger.ask_leave("r");
         assert!(ledger.to_join_again().is_empty());
         ledger.ask(&join);
+        assert!(ledger.left_with_session().is_empty());
         assert_eq!(ledger.to_join_again(), ["r"]);
+        ledger.ask_leave("r");
+        let Some(Notice::Left(left)) = ledger.left_with_session().pop() else { panic!("it has left") };
+        assert_eq!((ledger.position("r"), &*left.code), (None, "asked"));
     }
 
     #[test]

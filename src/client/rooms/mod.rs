@@ -11,6 +11,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::frame::{Body, CloseCode, Message, SessionId};
 use crate::room::payload::{Notice, Operation, PayloadError, Position, Read, Refusal, escape};
@@ -23,6 +24,9 @@ pub use room::{JoinedRoom, RoomError};
 
 /// How many rooms are taken up again at once: far fewer than requests may wait.
 const AT_ONCE: usize = 16;
+
+/// How long a room waits that could not be asked for because too many requests wait for their replies.
+const CROWDED: Duration = Duration::from_millis(250);
 
 /// A client's socket with rooms.
 ///
@@ -89,8 +93,8 @@ pub enum Event {
     Room(Notice),
     /// A message of the application's own that was kept while this principal had no session.
     Kept(Body),
-    /// The session was lost and another has begun: what this end sent and was not acknowledged is listed. The rooms are
-    /// being joined again.
+    /// The session was lost and another has begun: what this end sent and was not acknowledged is listed, operations on
+    /// rooms as [`Operation::read`] understands them. The rooms are being joined again.
     Lost(Ended),
 }
 
@@ -163,11 +167,17 @@ impl Rooms {
                 Poll::Ready(Ok(message)) => message,
                 Poll::Ready(Err(RecvError::Lost(ended))) => {
                     self.joining.clear();
-                    self.waiting = lock(&self.ledger).to_join_again();
+                    {
+                        let mut ledger = lock(&self.ledger);
+                        self.told.extend(ledger.left_with_session());
+                        self.waiting = ledger.to_join_again();
+                    }
                     self.poll_joining(cx);
-                    return Poll::Ready(Ok(Event::Lost(ended)));
+                    return Poll::Ready(Ok(Event::Lost(unwrapped(ended))));
                 }
-                Poll::Ready(Err(ended)) => return Poll::Ready(Err(ended)),
+                Poll::Ready(Err(RecvError::Ended(ended))) => {
+                    return Poll::Ready(Err(RecvError::Ended(unwrapped(ended))));
+                }
             };
             if let Some(event) = self.sort(message) {
                 return Poll::Ready(Ok(event));
@@ -226,7 +236,14 @@ impl Rooms {
         let Some(join) = lock(&self.ledger).join_again(&room) else { return };
         let Ok(body) = Operation::Join(join).write() else { return };
         let sender = self.socket.sender();
-        let answer = Box::pin(async move { sender.request(body).await });
+        let answer = Box::pin(async move {
+            loop {
+                match sender.request(body.clone()).await {
+                    Err(RequestError::TooMany) => tokio::time::sleep(CROWDED).await,
+                    answer => return answer,
+                }
+            }
+        });
         self.joining.push(Joining { room, answer });
     }
 
@@ -261,6 +278,16 @@ impl Rooms {
 /// Too deep is said as too large: neither can be sent to this peer.
 fn wrapped(body: Body) -> Result<Body, SendError> {
     escape(body).map_err(|_: PayloadError| SendError::TooLarge { limit: 0 })
+}
+
+/// What was sent by [`Rooms::send`] and [`Rooms::request`] as it was given.
+fn unwrapped(mut ended: Ended) -> Ended {
+    for message in &mut ended.undelivered {
+        if let Read::App(body) = Operation::read(message.body.clone()) {
+            message.body = body;
+        }
+    }
+    ended
 }
 
 /// Nothing in this room unwinds while it holds a lock.

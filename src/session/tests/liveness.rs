@@ -15,6 +15,19 @@ fn the_server_pings_each_heartbeat_and_gives_up_what_does_not_answer() {
     }
 }
 
+#[test]
+fn a_large_message_on_a_slow_path_is_no_silence_while_it_comes() {
+    let mut ends = Ends::met(WebSocket);
+    for (seconds, count) in [(20, 100), (40, 200), (60, 300), (80, 300)] {
+        ends.server.note_arrived(at(seconds * 1000), number(1), count);
+        ends.server.handle_timeout(at(seconds * 1000));
+        assert_eq!(ends.server.attachment(), Some(number(1)), "{seconds} s");
+    }
+    ends.server.note_arrived(at(90_000), number(1), 300);
+    ends.server.handle_timeout(at(90_000));
+    assert_eq!(detached(&mut ends.server), [(1, DetachReason::Silent)], "it stopped at 60 s");
+}
+
 /// When the server pings a stream in its first minute.
 fn pinged_at(candidate: bool, hear: impl Fn(&mut Session, Attachment, u64)) -> Vec<u64> {
     let mut ends = Ends::with(|_| {}, |server| server.candidate_lifetime = Duration::from_secs(60));

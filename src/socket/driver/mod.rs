@@ -156,6 +156,7 @@ impl Driver {
         // The timer is set at the earliest deadline or before.
         let due = self.sleep.is_none() || self.rings <= now;
         if due && self.session.poll_timeout().is_some_and(|due| due <= now) {
+            self.carriers.tell_arrived(&mut self.session, now);
             self.session.handle_timeout(now);
             self.drain_events(now);
             self.carriers.shrink();
