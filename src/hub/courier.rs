@@ -64,6 +64,15 @@ enum Round {
     Elsewhere,
 }
 
+/// What became of a kept message.
+enum HandedOver {
+    Received,
+    /// It can never be received.
+    Dropped,
+    /// The session is over.
+    Ended,
+}
+
 impl Courier {
     fn new(lease: Lease, inbox: Seam) -> Self {
         Self { lease, inbox, received: None, has_claim: false, failures: 0 }
@@ -139,12 +148,16 @@ impl Courier {
                 }
                 claimed = Instant::now();
             }
-            if !self.hand_over(&line, at, body).await {
-                // This session is over: another one may be there.
-                line.sender().closed().await;
-                break;
+            let counters = &self.lease.of().0.counters;
+            match self.hand_over(&line, at, body).await {
+                HandedOver::Received => counters.kept_received.one(),
+                HandedOver::Dropped => counters.kept_dropped.one(),
+                HandedOver::Ended => {
+                    // Another session may be there.
+                    line.sender().closed().await;
+                    break;
+                }
             }
-            self.lease.of().0.counters.kept_received.one();
             self.received = Some(at);
             self.forget().await?;
         }
@@ -168,26 +181,26 @@ impl Courier {
         }
     }
 
-    /// Sends a message until it is received, or can never be. False: the session is over.
-    async fn hand_over(&self, line: &SocketLine, at: Position, body: Body) -> bool {
+    /// Sends a message until it is received, or can never be.
+    async fn hand_over(&self, line: &SocketLine, at: Position, body: Body) -> HandedOver {
         let principal = self.lease.of().1;
         let kept = match (Notice::Kept { at, body }).write() {
             Ok(kept) => kept,
             Err(error) => {
                 tracing::warn!(principal = principal.as_str(), %error, "a kept message cannot be wrapped and is dropped");
-                return true;
+                return HandedOver::Dropped;
             }
         };
         match self.holding(line.sender().send_acked(kept)).await {
-            Ok(()) => true,
+            Ok(()) => HandedOver::Received,
             Err(AckError::Send(SendError::TooLarge { .. })) => {
                 tracing::warn!(
                     principal = principal.as_str(),
                     "a kept message is too large for its receiver and is dropped"
                 );
-                true
+                HandedOver::Dropped
             }
-            Err(_) => false,
+            Err(_) => HandedOver::Ended,
         }
     }
 

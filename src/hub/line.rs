@@ -27,10 +27,15 @@ impl SocketLine {
         self.runtime.as_ref()
     }
 
-    /// Ends the session for being too slow. False: it has ended.
-    pub(super) fn end(&self) -> bool {
+    /// Ends the session, to which something could not be told: it is too slow, or takes smaller messages only. False: it has
+    /// ended.
+    pub(super) fn end(&self, code: CloseCode) -> bool {
         let is_open = !matches!(self.sender.state(), State::Closed { .. });
-        self.sender.abort(Close::new(CloseCode::SlowConsumer, "messages were taken too slowly"));
+        let reason = match code {
+            CloseCode::TooLarge => "a message for it is larger than it takes",
+            _ => "messages were taken too slowly",
+        };
+        self.sender.abort(Close::new(code, reason));
         is_open
     }
 }

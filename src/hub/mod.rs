@@ -23,7 +23,7 @@ mod typed;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::frame::{Body, SessionId};
+use crate::frame::{Body, CloseCode, SessionId};
 use crate::room::payload::{PayloadError, escape};
 use crate::room::{Line as _, Offer};
 use crate::socket::{Principal, Socket};
@@ -114,7 +114,8 @@ impl Hub {
 
     /// Sends a message to all served sessions of a principal. Returns to how many it went.
     ///
-    /// It never waits: a session whose send buffer is full is ended with `slow_consumer`.
+    /// It never waits: a session whose send buffer is full is ended with `slow_consumer`, and one that takes smaller messages
+    /// only ([`Limits`](crate::frame::Limits) of its client) with `too_large`.
     ///
     /// # Errors
     /// When the body cannot be wrapped as it must be, because it nests too deep.
@@ -126,7 +127,9 @@ impl Hub {
     /// Sends a message to all served sessions of a principal or, where it has none at this node, keeps it for the next one
     /// ([`Builder::inbox`]), in whose client it is received once, and in the order in which such messages were kept.
     ///
-    /// What was sent to a session that ends before it has received it is not kept: the session's end tells of it.
+    /// What was sent to a session that ends before it has received it is not kept: the session's end tells of it. What is
+    /// kept and turns out to be larger than the client of the next session takes is dropped and counted
+    /// ([`Stats::kept_dropped`]).
     ///
     /// # Errors
     /// When the body cannot be wrapped, or not be kept.
@@ -152,7 +155,8 @@ impl Hub {
         Ok(Delivery::Kept)
     }
 
-    /// Sends a message to one served session. False: there is none of this id, or it is ending.
+    /// Sends a message to one served session. False: there is none of this id, or it is ending, because of this message
+    /// perhaps.
     ///
     /// # Errors
     /// See [`Hub::to_principal`].
@@ -184,22 +188,29 @@ impl Hub {
 }
 
 impl Inner {
-    /// Sends what must not be missed unknowingly: a session without room for it ends. Returns to how many it went.
+    /// Sends what must not be missed unknowingly: a session without room for it, or that takes smaller messages only, ends.
+    /// Returns to how many it went.
     fn tell(&self, lines: &[line::SocketLine], body: &Body) -> usize {
         let offers = lines.iter().map(|line| (line, line.offer(body)));
         let told = offers.filter(|(line, offer)| {
-            if *offer == Offer::Full {
-                self.end_slow(line);
+            match offer {
+                Offer::Full => self.end(line, CloseCode::SlowConsumer),
+                Offer::Refused => self.end(line, CloseCode::TooLarge),
+                Offer::Taken | Offer::Gone => {}
             }
             *offer == Offer::Taken
         });
         told.count()
     }
 
-    /// Ends a session for being too slow.
-    fn end_slow(&self, line: &line::SocketLine) {
-        if line.end() {
-            self.counters.ended_slow.one();
+    /// Ends a session, to which something could not be told, and counts it.
+    fn end(&self, line: &line::SocketLine, code: CloseCode) {
+        let counter = match code {
+            CloseCode::TooLarge => &self.counters.ended_large,
+            _ => &self.counters.ended_slow,
+        };
+        if line.end(code) {
+            counter.one();
         }
     }
 }

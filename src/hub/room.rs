@@ -123,7 +123,9 @@ impl Room {
     ///
     /// It never waits for a slow member. One outside the layer whose send buffer is full ([`Builder::send_buffer`]) is
     /// ended, with `slow_consumer`; for others it waits in their backlog, and [`RoomConfig::slow`] says what becomes of
-    /// those whose backlog is full. No member ever misses a message unknowingly.
+    /// those whose backlog is full. What is larger than a member's client takes ([`Limits`](crate::frame::Limits)) it is
+    /// told to have missed; outside the layer, where nothing can tell that, its session is ended with `too_large`. No member
+    /// ever misses a message unknowingly.
     ///
     /// [`Builder::send_buffer`]: crate::server::Builder::send_buffer
     /// [`RoomConfig::slow`]: super::RoomConfig::slow

@@ -19,6 +19,8 @@ pub struct Stats {
     pub left_out: u64,
     /// Sessions that were ended because they were slow.
     pub ended_slow: u64,
+    /// Sessions that were ended because a message was larger than they take.
+    pub ended_large: u64,
     /// Operations that the authoriser refused, memberships that it took back included.
     pub forbidden: u64,
     /// Operations that were refused because the session asked too often.
@@ -31,6 +33,8 @@ pub struct Stats {
     pub kept: u64,
     /// Kept messages that were received.
     pub kept_received: u64,
+    /// Kept messages that were dropped because they were larger than the client of a session takes.
+    pub kept_dropped: u64,
 }
 
 /// What is counted.
@@ -39,12 +43,14 @@ pub(super) struct Counters {
     pub(super) said: Counter,
     pub(super) left_out: Counter,
     pub(super) ended_slow: Counter,
+    pub(super) ended_large: Counter,
     pub(super) forbidden: Counter,
     pub(super) too_often: Counter,
     pub(super) malformed: Counter,
     pub(super) misfits: Counter,
     pub(super) kept: Counter,
     pub(super) kept_received: Counter,
+    pub(super) kept_dropped: Counter,
 }
 
 impl Counters {
@@ -57,12 +63,14 @@ impl Counters {
             said: self.said.read(),
             left_out: self.left_out.read(),
             ended_slow: self.ended_slow.read(),
+            ended_large: self.ended_large.read(),
             forbidden: self.forbidden.read(),
             too_often: self.too_often.read(),
             malformed: self.malformed.read(),
             misfits: self.misfits.read(),
             kept: self.kept.read(),
             kept_received: self.kept_received.read(),
+            kept_dropped: self.kept_dropped.read(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::frame::Epoch;
+use crate::frame::{CloseCode, Epoch};
 use crate::room::{Drained, Effects, RoomState};
 
 use super::line::SocketLine;
@@ -248,7 +248,10 @@ impl Settle for Access {
     fn settle(&self, place: &Arc<Place>, effects: Effects<SocketLine>) {
         self.counters.left_out.add(effects.left_out);
         for (_, line) in effects.ended {
-            self.end_slow(&line);
+            self.end(&line, CloseCode::SlowConsumer);
+        }
+        for (_, line) in effects.overfed {
+            self.end(&line, CloseCode::TooLarge);
         }
         for (id, line) in effects.lagging {
             match line.runtime() {
@@ -267,7 +270,7 @@ impl Settle for Access {
                         }
                     });
                 }
-                None => self.end_slow(&line),
+                None => self.end(&line, CloseCode::SlowConsumer),
             }
         }
     }

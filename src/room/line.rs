@@ -29,12 +29,15 @@ pub struct Effects<L> {
     pub lagging: Vec<(SessionId, L)>,
     /// These are too slow and no members any more: their sessions are to be ended.
     pub ended: Vec<(SessionId, L)>,
+    /// What was said is too large for these, who are outside the layer and could not be told that something is missing:
+    /// their sessions are to be ended.
+    pub overfed: Vec<(SessionId, L)>,
     /// How many messages to members were left out; each member is told of its own.
     pub left_out: u64,
 }
 
 impl<L> Default for Effects<L> {
     fn default() -> Self {
-        Self { lagging: Vec::new(), ended: Vec::new(), left_out: 0 }
+        Self { lagging: Vec::new(), ended: Vec::new(), overfed: Vec::new(), left_out: 0 }
     }
 }

@@ -290,7 +290,8 @@ impl<L: Line> RoomState<L> {
             match plain.line.offer(body) {
                 Offer::Taken => told += 1,
                 Offer::Full => effects.ended.push((id, plain.line.clone())),
-                Offer::Refused | Offer::Gone => {}
+                Offer::Refused => effects.overfed.push((id, plain.line.clone())),
+                Offer::Gone => {}
             }
         }
         if let Some(payload) = payload {

@@ -5,12 +5,21 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 /// How often in a row a message that goes alone may be refused before it is clear that it cannot pass.
 const REFUSALS: u32 = 6;
 
-/// The size from which on a request takes no more frames: boxes on the way refuse larger bodies by `413`.
+/// What a request may hold at least, however many were lost.
+const LEAST: usize = 1 << 10;
+
+/// From here on nothing needs to be held back.
+const ENOUGH: usize = 1 << 20;
+
+/// The size from which on a request takes no more frames: boxes on the way refuse larger bodies by `413`, or cut the
+/// connection.
 ///
 /// It is shared by the endpoints of one client, so that what one attachment has learned the next one knows.
 #[derive(Debug)]
 pub struct BodyCeiling {
     bytes: AtomicUsize,
+    /// The same for now, because larger ones were lost: it grows as others are answered.
+    cautious: AtomicUsize,
     /// How many messages were refused that went alone, in a row.
     refusals: AtomicU32,
 }
@@ -18,14 +27,16 @@ pub struct BodyCeiling {
 impl Default for BodyCeiling {
     /// Nothing is known: the limits of both ends are all that counts.
     fn default() -> Self {
-        Self { bytes: AtomicUsize::new(usize::MAX), refusals: AtomicU32::new(0) }
+        let none = || AtomicUsize::new(usize::MAX);
+        Self { bytes: none(), cautious: none(), refusals: AtomicU32::new(0) }
     }
 }
 
 impl BodyCeiling {
     /// Whether a body of so many bytes, if it is not empty, is to take no more.
     pub(super) fn is_reached(&self, bytes: usize) -> bool {
-        bytes > 0 && bytes >= self.bytes.load(Ordering::Relaxed)
+        let most = self.bytes.load(Ordering::Relaxed).min(self.cautious.load(Ordering::Relaxed));
+        bytes > 0 && bytes >= most
     }
 
     /// Notes that a body of so many bytes was refused.
@@ -34,6 +45,21 @@ impl BodyCeiling {
         let ceiling = self.bytes.load(Ordering::Relaxed).min(bytes) / 2;
         tracing::debug!(bytes, ceiling, "a request was too large for a box on the way");
         self.bytes.store(ceiling, Ordering::Relaxed);
+    }
+
+    /// Notes that a body of so many bytes, and of several messages, was lost.
+    pub(super) fn lost(&self, bytes: usize) {
+        let ceiling = (self.cautious.load(Ordering::Relaxed).min(bytes) / 2).max(LEAST);
+        self.cautious.store(ceiling, Ordering::Relaxed);
+    }
+
+    /// Notes that a body of so many bytes was answered: a little more may pass as well.
+    pub(super) fn answered(&self, bytes: usize) {
+        let ceiling = self.cautious.load(Ordering::Relaxed);
+        if bytes >= ceiling {
+            let grown = ceiling.saturating_add(ceiling / 8);
+            self.cautious.store(if grown < ENOUGH { grown } else { usize::MAX }, Ordering::Relaxed);
+        }
     }
 
     /// Notes that a message was refused although it was the only one: from now on nothing goes with another. Says whether
@@ -47,6 +73,7 @@ impl BodyCeiling {
     /// Nothing is known any more: the path is another one.
     pub fn forget(&self) {
         self.bytes.store(usize::MAX, Ordering::Relaxed);
+        self.cautious.store(usize::MAX, Ordering::Relaxed);
         self.passed();
     }
 
@@ -70,6 +97,21 @@ mod tests {
         assert!(ceiling.is_reached(25_000) && !ceiling.is_reached(24_999));
         (0..20).for_each(|_| ceiling.lower(60_000));
         assert!(ceiling.is_reached(1) && !ceiling.is_reached(0));
+    }
+
+    #[test]
+    fn what_is_lost_is_halved_and_what_is_answered_lets_it_grow() {
+        let ceiling = BodyCeiling::default();
+        ceiling.lost(20_000);
+        assert!(ceiling.is_reached(10_000) && !ceiling.is_reached(9_999));
+        ceiling.answered(9_000);
+        assert!(ceiling.is_reached(10_000), "it was smaller than it might have been");
+        ceiling.answered(10_100);
+        assert!(!ceiling.is_reached(11_000) && ceiling.is_reached(11_250));
+        (0..20).for_each(|_| ceiling.lost(60_000));
+        assert!(ceiling.is_reached(LEAST) && !ceiling.is_reached(LEAST - 1));
+        (0..70).for_each(|_| ceiling.answered(1 << 20));
+        assert!(!ceiling.is_reached(1 << 30), "nothing is left of it");
     }
 
     #[test]

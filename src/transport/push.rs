@@ -301,6 +301,7 @@ impl Uplink {
                     self.flight = None;
                     if self.sent.messages > 0 {
                         self.endpoint.ceiling().passed();
+                        self.endpoint.ceiling().answered(self.sent.bytes);
                     }
                     self.trip = self.began.elapsed();
                     self.answer = Some(answer);
@@ -309,8 +310,12 @@ impl Uplink {
                     tracing::trace!(%error, "push failed");
                     self.note_failure(&error);
                     let refused = is_too_large(&error) && self.sent.messages > 1;
-                    let ended = self.ended(false);
-                    return Poll::Ready(if refused { Received::PushRefused } else { ended });
+                    return Poll::Ready(if refused {
+                        self.ended(false);
+                        Received::PushRefused
+                    } else {
+                        self.lost()
+                    });
                 }
                 Poll::Pending => {
                     ready!(flight.deadline.as_mut().poll(cx));
@@ -321,7 +326,7 @@ impl Uplink {
                         continue;
                     }
                     tracing::trace!("push given up");
-                    return Poll::Ready(self.ended(false));
+                    return Poll::Ready(self.lost());
                 }
             }
         }
@@ -334,6 +339,14 @@ impl Uplink {
 
     pub(super) fn times_turned_down(&self) -> u64 {
         self.turned_down.load(Ordering::Relaxed)
+    }
+
+    /// The push in flight was not answered: perhaps for its size, so that the next one is smaller.
+    fn lost(&mut self) -> Received {
+        if self.sent.messages > 1 {
+            self.endpoint.ceiling().lost(self.sent.bytes);
+        }
+        self.ended(false)
     }
 
     fn ended(&mut self, answered: bool) -> Received {

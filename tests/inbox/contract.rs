@@ -122,17 +122,19 @@ async fn each_bound_refuses_what_is_new_and_keeps_what_is_there(kind: &impl Kind
         put(inbox, &ada(), vec![3; 10]).await.unwrap();
         assert_eq!(texts(inbox, &ada()).await, [1, 2, 3].map(|number| Body::from(vec![number; 10])));
     }
-    let in_all = kind.inbox(InboxBounds { total_bytes: 30, ..roomy }).await;
+    // Names count as well, and 64 bytes for each.
+    let in_all = kind.inbox(InboxBounds { total_bytes: 3 * (10 + 3 + 64), ..roomy }).await;
     for principal in [&ada(), &bob, &bob] {
         put(&in_all, principal, vec![0; 10]).await.unwrap();
     }
     for principal in [&ada(), &bob, &Principal::new("eve")] {
-        assert!(is_full(&put(&in_all, principal, "x").await));
-        put(&in_all, principal, Vec::new()).await.unwrap();
+        assert!(is_full(&put(&in_all, principal, Vec::new()).await));
     }
     let (first, _) = in_all.oldest(&bob, 1).await.unwrap().remove(0);
     in_all.delete(&bob, first).await.unwrap();
     put(&in_all, &Principal::new("eve"), vec![1; 10]).await.unwrap();
+    let endless = Principal::new("x".repeat(1_025));
+    assert!(matches!(put(&in_all, &endless, "x").await, Err(InboxError::Name)));
     let too_large = kind.inbox(InboxBounds { bytes: 5, ..roomy }).await;
     assert!(is_full(&put(&too_large, &ada(), vec![1; 6]).await));
     let none = kind.inbox(InboxBounds { messages: 0, ..roomy }).await;
@@ -140,7 +142,7 @@ async fn each_bound_refuses_what_is_new_and_keeps_what_is_there(kind: &impl Kind
 }
 
 async fn what_is_too_old_is_gone_and_makes_room(kind: &impl Kind) {
-    let bounds = InboxBounds { messages: 2, bytes: 20, total_bytes: 40, age: Duration::from_secs(100) };
+    let bounds = InboxBounds { messages: 2, bytes: 20, total_bytes: 300, age: Duration::from_secs(100) };
     let inbox = kind.inbox(bounds).await;
     put(&inbox, &ada(), vec![0; 10]).await.unwrap();
     kind.pass(Duration::from_secs(60)).await;

@@ -129,6 +129,10 @@ impl Run {
                 break;
             }
         }
+        if let [kind] = self.transports[..] {
+            let met = self.case.rules.iter().any(|(_, rule)| meets(rule, kind));
+            assert!(!met || network.acted() > 0, "{self}: the rule did nothing");
+        }
         client.close(CloseCode::Normal, "enough");
         let end = server.recv().await.expect_err("the server got one message too many");
         assert_eq!(end.close().reason, "enough", "{self}: {end}");
@@ -154,12 +158,28 @@ impl Run {
     }
 }
 
+/// Whether what a transport does is what a rule acts upon.
+fn meets(rule: &Rule, kind: TransportKind) -> bool {
+    match rule {
+        Rule::RefuseUpgrade { .. }
+        | Rule::StripUpgrade
+        | Rule::SwallowUpgrade
+        | Rule::CarryNothing
+        | Rule::OneWay(_) => kind == WebSocket,
+        Rule::HoldBody { .. } | Rule::DropResponse | Rule::ReplayRequest | Rule::SwallowPost => {
+            kind != WebSocket
+        }
+        _ => true,
+    }
+}
+
 /// Makes the runs of cases, some at once, and names those that failed.
 async fn make(cases: &[Case]) {
     let sets = ALL.iter().map(|kind| vec![*kind]).chain([ALL.to_vec()]).collect::<Vec<_>>();
     let runs = cases
         .iter()
         .flat_map(|case| sets.iter().map(|set| Run { case: case.clone(), transports: set.clone() }));
+    // The tests share the filter, so each may be left with nothing to do: what was made is printed.
     let wanted = std::env::var("ROUGH").unwrap_or_default();
     let mut runs = runs.filter(|run| run.to_string().contains(&wanted));
     let (mut making, mut failed) = (JoinSet::new(), Vec::new());
@@ -435,6 +455,8 @@ async fn a_websocket_that_goes_dead_is_missed_by_the_receipts_that_it_owes() {
     network.times(1, Rule::Throttle { bytes_per_second: 1 });
     client.send(small(0)).await.unwrap();
     within(30, "the message arrives", recv_all("server", &mut server, [small(0)].into_iter())).await;
+    let missed = client.transport_history().remove(0).ended.unwrap();
+    assert_eq!(&*missed.code, "silent");
     client.close(CloseCode::Normal, "");
     let _ = client.recv().await;
 }

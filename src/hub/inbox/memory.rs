@@ -12,7 +12,7 @@ use crate::hub::table::now;
 use crate::room::payload::Position;
 use crate::socket::Principal;
 
-use super::{Inbox, InboxBounds, InboxError};
+use super::{Inbox, InboxBounds, InboxError, check_name, weight};
 
 /// An inbox in memory: gone with the process.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub struct MemoryInbox {
 struct Kept {
     /// The latest number, of all principals together.
     latest: Seq,
+    /// By [`weight`].
     bytes: usize,
     queues: HashMap<Principal, Queue>,
     /// When all queues were last looked through for what is too old.
@@ -75,7 +76,7 @@ impl Kept {
         while queue.letters.front().is_some_and(&goes) {
             let size = queue.letters.pop_front().map_or(0, |letter| letter.body.len());
             queue.bytes = queue.bytes.saturating_sub(size);
-            self.bytes = self.bytes.saturating_sub(size);
+            self.bytes = self.bytes.saturating_sub(weight(principal, size));
         }
         if queue.letters.is_empty() {
             self.queues.remove(principal);
@@ -97,21 +98,23 @@ impl Kept {
 #[async_trait]
 impl Inbox for MemoryInbox {
     async fn put(&self, principal: &Principal, body: Body) -> Result<(), InboxError> {
+        check_name(principal)?;
         let (now, size) = (now(), body.len());
+        let weight = weight(principal, size);
         let mut kept = lock(&self.kept);
         kept.drop_while(principal, |letter| now.saturating_duration_since(letter.put) >= self.bounds.age);
-        if kept.bytes.saturating_add(size) > self.bounds.total_bytes {
+        if kept.bytes.saturating_add(weight) > self.bounds.total_bytes {
             kept.sweep(now, self.bounds.age);
         }
         let (count, bytes) =
             kept.queues.get(principal).map_or((0, 0), |queue| (queue.letters.len(), queue.bytes));
         let is_full = count >= self.bounds.messages
             || bytes.saturating_add(size) > self.bounds.bytes
-            || kept.bytes.saturating_add(size) > self.bounds.total_bytes;
+            || kept.bytes.saturating_add(weight) > self.bounds.total_bytes;
         let number = if is_full { None } else { kept.latest.next() };
         let Some(number) = number else { return Err(InboxError::Full) };
         kept.latest = number;
-        kept.bytes += size;
+        kept.bytes += weight;
         let queue = kept.queues.entry(principal.clone()).or_default();
         queue.bytes += size;
         queue.letters.push_back(Letter { number, body, put: now });

@@ -27,6 +27,9 @@ pub enum InboxError {
     /// As much is kept as may be, for this principal or for all.
     #[error("the inbox is full")]
     Full,
+    /// The name of the principal is longer than 1024 bytes.
+    #[error("the name of a principal with an inbox is at most 1024 bytes")]
+    Name,
     /// It cannot be reached. What was to be kept may have been kept all the same.
     #[error("the inbox cannot be reached")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -94,10 +97,27 @@ pub struct InboxBounds {
     pub messages: usize,
     /// Bytes of bodies for each principal. Default: 1 MiB.
     pub bytes: usize,
-    /// Bytes of bodies for all principals together. Default: 64 MiB.
+    /// Bytes for all principals together: those of the bodies and, for each message, of its principal's name and 64 more.
+    /// Default: 64 MiB.
     pub total_bytes: usize,
     /// How long each is kept. Default: a day.
     pub age: Duration,
+}
+
+/// The longest name of a principal for whom anything is kept.
+const MAX_NAME: usize = 1024;
+
+/// What a message takes besides its body and the name of its principal, about.
+const LETTER_BYTES: usize = 64;
+
+/// What a message counts against [`InboxBounds::total_bytes`].
+fn weight(principal: &Principal, body: usize) -> usize {
+    body.saturating_add(principal.as_str().len()).saturating_add(LETTER_BYTES)
+}
+
+/// Only who has a name that can be looked up cheaply is kept anything.
+fn check_name(principal: &Principal) -> Result<(), InboxError> {
+    if principal.as_str().len() > MAX_NAME { Err(InboxError::Name) } else { Ok(()) }
 }
 
 impl Default for InboxBounds {

@@ -122,6 +122,22 @@ async fn who_drains_a_member_waits_for_the_room_that_its_next_message_needs() {
 }
 
 #[tokio::test]
+async fn who_takes_smaller_messages_only_and_cannot_be_told_that_one_is_missing_is_ended() {
+    let hub = Hub::new();
+    let (small, mut driver) = socket(1, 8);
+    let (other, _other) = socket(2, 8);
+    let lobby = hub.room("lobby");
+    let _member = lobby.join(&small).await.unwrap();
+    let _live = hub.serve(other);
+    assert_eq!(lobby.publish("x".repeat(2 << 20)).await, Ok(0));
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = Pin::new(&mut driver).poll(&mut cx);
+    assert!(matches!(small.state(), State::Closed { close } if close.code == CloseCode::TooLarge));
+    assert_eq!(hub.to_all("x".repeat(2 << 20)).unwrap(), 0);
+    assert_eq!((hub.stats().ended_large, hub.stats().ended_slow), (2, 0));
+}
+
+#[tokio::test]
 async fn a_slow_member_is_ended_and_the_others_are_not_kept_waiting() {
     let hub = Hub::new();
     let (slow, mut slow_driver) = socket(1, 1);

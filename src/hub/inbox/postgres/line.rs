@@ -40,7 +40,7 @@ impl Ask {
         "SELECT number, is_json, body FROM throughline_inbox
             WHERE principal = $1 AND put > clock_timestamp() - make_interval(secs => $2)
             ORDER BY number LIMIT $3",
-        "WITH gone AS (DELETE FROM throughline_inbox WHERE principal = $1 AND number <= $2 RETURNING octet_length(body) AS size)
+        "WITH gone AS (DELETE FROM throughline_inbox WHERE principal = $1 AND number <= $2 RETURNING octet_length(body) + octet_length(principal) + 64 AS size)
             SELECT coalesce(sum(size), 0)::bigint FROM gone",
         "INSERT INTO throughline_inbox_claim AS claim (principal, holder, until)
             VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
@@ -48,7 +48,7 @@ impl Ask {
                 WHERE claim.holder = excluded.holder OR claim.until <= clock_timestamp()
             RETURNING true",
         "DELETE FROM throughline_inbox_claim WHERE principal = $1 AND holder = $2",
-        "SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM throughline_inbox
+        "SELECT coalesce(sum(octet_length(body) + octet_length(principal) + 64), 0)::bigint FROM throughline_inbox
             WHERE put > clock_timestamp() - make_interval(secs => $1)",
         "DELETE FROM throughline_inbox WHERE (principal, number) IN (
             SELECT principal, number FROM throughline_inbox

@@ -21,7 +21,7 @@ use crate::hub::table::now;
 use crate::room::payload::Position;
 use crate::socket::Principal;
 
-use super::{Inbox, InboxBounds, InboxError};
+use super::{Inbox, InboxBounds, InboxError, check_name, weight};
 use line::{Ask, Line, Trouble};
 
 pub use builder::PostgresBuilder;
@@ -156,7 +156,8 @@ fn bytes_of(principal: &Principal) -> &[u8] {
 #[async_trait]
 impl Inbox for PostgresInbox {
     async fn put(&self, principal: &Principal, body: Body) -> Result<(), InboxError> {
-        let size = body.len() as u64;
+        check_name(principal)?;
+        let size = weight(principal, body.len()) as u64;
         self.sweep(principal).await;
         if !self.has_room(principal, size).await? {
             return Err(InboxError::Full);
