@@ -1,4 +1,5 @@
-//! A live URL in an axum router, beside other routes.
+//! A live URL in an axum router, beside other routes. What faces the internet without a proxy before it wants more: see
+//! `hardened.rs`.
 //!
 //! ```text
 //! cargo run --example axum                    # listens on 127.0.0.1:3000, or on its first argument
@@ -6,9 +7,12 @@
 //! curl http://127.0.0.1:3000/ring             # rings the bell: curl above shows it
 //! ```
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use throughline::{Hub, Server, Socket};
 
 /// Everybody hears the bell, and may ring it by any message.
@@ -37,6 +41,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route_service("/live", live.service());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("http://{}", listener.local_addr()?);
-    axum::serve(listener, app).await?;
+    // Small messages leave at once.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    // Streams and polls would keep axum waiting: sessions end first.
+    let end = async move {
+        let _ = tokio::signal::ctrl_c().await;
+        live.shutdown("the bell is taken down", Duration::from_secs(5)).await;
+    };
+    axum::serve(listener, app).with_graceful_shutdown(end).await?;
     Ok(())
 }

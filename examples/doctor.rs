@@ -39,6 +39,9 @@ use throughline::{Body, Client, CloseCode, ConnectError, Hub, Sender, Server, So
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+#[path = "support/listening.rs"]
+mod listening;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "usage: doctor serve ADDR N SECS\n       \
@@ -165,8 +168,7 @@ async fn serve(address: &str, dose: Dose) -> Result<(), BoxError> {
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/", listener.local_addr()?);
     loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        let stream = listening::accept(&listener).await;
         let service = live.service();
         tokio::spawn(async move {
             let mut http = http1::Builder::new();

@@ -13,6 +13,9 @@ use throughline::frame::MessageKind;
 use throughline::{Hub, Server, Socket};
 use tokio::net::TcpListener;
 
+#[path = "support/listening.rs"]
+mod listening;
+
 async fn echo(mut socket: Socket, _hub: Hub) {
     while let Ok(message) = socket.recv().await {
         let echoed = match message.kind {
@@ -34,8 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(&address).await?;
     println!("echo on {}", listener.local_addr()?);
     loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        let stream = listening::accept(&listener).await;
         let service = live.service();
         tokio::spawn(async move {
             // `with_upgrades` is what lets WebSockets through.

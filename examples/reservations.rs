@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use throughline::client::rooms::Event;
+use throughline::hub::ReadOnly;
 use throughline::room::payload::{Join, Notice};
 use throughline::server::{Attempt, Denied, Grant};
 use throughline::socket::Typed;
@@ -194,7 +195,9 @@ pub fn server() -> Result<Server, throughline::server::ServeError> {
             serve(live, &hub, &hall).await;
         }
     };
-    Server::builder().authenticator(by_name).serve(handler)
+    // What is taken and freed is said by the server alone.
+    let hub = Hub::builder().authorize(ReadOnly).build();
+    Server::builder().hub(hub).authenticator(by_name).serve(handler)
 }
 
 async fn serve(mut live: Typed<Ask, Tell, Live>, hub: &Hub, hall: &Mutex<Hall>) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use throughline::client::rooms::Event;
 use throughline::frame::Window;
-use throughline::hub::{PublishError, RoomConfig, Slow};
+use throughline::hub::{PublishError, ReadOnly, RoomConfig, Slow};
 use throughline::room::payload::{Join, Notice};
 use throughline::session::Config;
 use throughline::{Body, Client, Hub, Rooms, Server, Socket};
@@ -21,14 +21,14 @@ const ROOM: &str = "prices";
 /// How many shares there are.
 pub const SHARES: u64 = 50;
 
-/// A hub whose rooms keep only the latest value of each key for whoever reads slowly.
+/// A hub in whose rooms only the server speaks, and that keep only the latest value of each key for whoever reads slowly.
 pub fn hub() -> Hub {
     let shape = |_: &str| {
         let mut config = RoomConfig::default();
         config.slow = Slow::Conflate;
         config
     };
-    Hub::builder().rooms(shape).build()
+    Hub::builder().authorize(ReadOnly).rooms(shape).build()
 }
 
 /// The server. What waits to be sent to one reader is short, so that what it reads next is not old.

@@ -22,6 +22,9 @@ use throughline::server::AnswerBody;
 use throughline::{Body, Hub, Server, Socket};
 use tokio::net::{TcpListener, TcpStream};
 
+#[path = "../support/listening.rs"]
+mod listening;
+
 /// What is said, and who says it.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -40,6 +43,9 @@ enum Said {
     Text(String),
 }
 
+/// Who says who comes and goes.
+const CHAT: &str = "chat";
+
 /// The page, and what it consists of besides the client that the service itself serves.
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -49,10 +55,12 @@ async fn chat(mut socket: Socket, hub: Hub) {
     let lobby = hub.room("lobby");
     let guest = format!("guest-{}", &socket.id().to_string()[..4]);
     let Ok(_member) = lobby.join(&socket).await else { return };
-    tell(&lobby, "chat", &format!("{guest} joined"), None).await;
+    tell(&lobby, CHAT, &format!("{guest} joined"), None).await;
     while let Ok(message) = socket.recv().await {
         match message.body.to() {
             Ok(Said::Line { from, text, mark }) => {
+                // The name is anybody's choice here, but for the one by which the chat itself speaks.
+                let from = from.filter(|from| from.trim() != CHAT);
                 tell(&lobby, from.as_deref().unwrap_or(&guest), &text, mark.as_deref()).await;
             }
             Ok(Said::Text(text)) => tell(&lobby, &guest, &text, None).await,
@@ -61,7 +69,7 @@ async fn chat(mut socket: Socket, hub: Hub) {
             }
         }
     }
-    tell(&lobby, "chat", &format!("{guest} left"), None).await;
+    tell(&lobby, CHAT, &format!("{guest} left"), None).await;
 }
 
 async fn tell(lobby: &throughline::Room, from: &str, text: &str, mark: Option<&str>) {
@@ -78,8 +86,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("http://{}", listener.local_addr()?);
     loop {
         tokio::select! {
-            accepted = listener.accept() => {
-                tokio::spawn(serve(accepted?.0, live.clone()));
+            stream = listening::accept(&listener) => {
+                tokio::spawn(serve(stream, live.clone()));
             }
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;

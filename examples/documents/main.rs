@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use throughline::frame::MessageKind;
+use throughline::hub::ReadOnly;
 use throughline::{Body, Hub, Server, Socket};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
@@ -78,7 +79,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     let script: &'static str = script.leak();
     let document = Document::default();
-    let live = Server::builder().serve(move |socket, hub| edit(socket, hub, document.clone()))?;
+    // Pages say what they write to the handler, which looks at it before it tells the others.
+    let hub = Hub::builder().authorize(ReadOnly).build();
+    let live = Server::builder().hub(hub).serve(move |socket, hub| edit(socket, hub, document.clone()))?;
     let file = |media, text| get(move || async move { ([(CONTENT_TYPE, media)], text) });
     let app = axum::Router::new()
         .route("/", file("text/html; charset=utf-8", PAGE))

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::frame::{Encoding, Json, TransportKind};
 use crate::session::Config;
-use crate::socket::{Launch, Socket, launch};
+use crate::socket::{Identity, Launch, Socket, launch};
 use crate::transport::BoxError;
 
 use super::backoff::Backoff;
@@ -318,7 +318,7 @@ impl Builder {
         };
         let (tell, first) = oneshot::channel();
         let supervisor = ClientSupervisor::new(means, session.id(), tell);
-        let launched = Launch { session, principal: None, patience: self.send_patience };
+        let launched = Launch { session, identity: Identity::default(), patience: self.send_patience };
         let (shared, driver) = launch(launched, |shared| Box::new(supervisor.note_in(shared)));
         let socket = shared.socket();
         // Owned by the socket: it ends when that is closed or dropped.

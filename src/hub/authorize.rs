@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::frame::SessionId;
-use crate::socket::Principal;
+use crate::socket::{Principal, Sender};
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +30,18 @@ pub struct Visitor {
     pub session: SessionId,
     /// Who the authenticator says it is, if there is one.
     pub principal: Option<Principal>,
+    sender: Sender,
+}
+
+impl Visitor {
+    pub(super) fn of(sender: &Sender) -> Self {
+        Self { session: sender.id(), principal: sender.principal().cloned(), sender: sender.clone() }
+    }
+
+    /// What the authenticator granted besides, of this type ([`Grant::with`](crate::server::Grant::with)): a role, a tenant.
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.sender.extension()
+    }
 }
 
 /// Decides what clients may do. It is asked at each operation, and again about `Join` for each joined room when the
@@ -43,6 +55,17 @@ pub trait Authorize: Send + Sync + 'static {
     /// While it decides, other operations and messages of this session wait. It may be asked again when the handler
     /// lets go of [`Live::recv`](super::Live::recv) before it has answered.
     async fn allow(&self, visitor: &Visitor, room: &str, action: Action) -> bool;
+}
+
+/// An authoriser: clients may join any room, hear, see who is there and what was said; only the server says anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOnly;
+
+#[async_trait]
+impl Authorize for ReadOnly {
+    async fn allow(&self, _: &Visitor, _: &str, action: Action) -> bool {
+        action != Action::Publish
+    }
 }
 
 /// An authoriser, whatever its type.

@@ -45,7 +45,7 @@ pub struct Live {
 
 impl Live {
     pub(super) fn new(hub: Arc<Inner>, socket: Socket) -> Self {
-        let visitor = Visitor { session: socket.id(), principal: socket.principal().cloned() };
+        let visitor = Visitor::of(&socket.sender());
         let who = match &visitor.principal {
             Some(principal) => Who::Principal(principal.as_str().to_owned()),
             None => Who::Session(visitor.session),
@@ -78,6 +78,11 @@ impl Live {
     /// Who the authenticator says this is, if there is one.
     pub fn principal(&self) -> Option<&Principal> {
         self.socket.principal()
+    }
+
+    /// What the authenticator granted besides, of this type ([`Grant::with`](crate::server::Grant::with)).
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.socket.extension()
     }
 
     /// Whether something carries the session now.

@@ -32,7 +32,7 @@ use directory::Directory;
 use table::Table;
 
 pub use crate::room::{Config as RoomConfig, Keep, Slow};
-pub use authorize::{Action, Authorize, Visitor};
+pub use authorize::{Action, Authorize, ReadOnly, Visitor};
 pub use builder::Builder;
 pub use inbox::{Inbox, InboxBounds, InboxError, MemoryInbox};
 #[cfg(feature = "postgres")]

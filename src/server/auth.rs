@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use http::{Extensions, HeaderMap, Method, Uri, request};
 
 use crate::frame::{Close, CloseCode, Json, SessionId};
-use crate::socket::Principal;
+use crate::socket::{Identity, Principal};
 
 use super::Inner;
 
@@ -110,6 +111,12 @@ impl<'a> Attempt<'a> {
         self.session
     }
 
+    /// Whether a session that lives is asked about, for a fresh token: then there is no request, only
+    /// [`Attempt::auth`] and [`Attempt::principal`]. Who grants by headers or cookies must grant here by those two.
+    pub fn is_renewal(&self) -> bool {
+        self.request.is_renewal
+    }
+
     /// Of a fresh token: whose session it is. For a policy: who the authenticator says this is.
     pub fn principal(&self) -> Option<&'a Principal> {
         self.principal
@@ -117,16 +124,17 @@ impl<'a> Attempt<'a> {
 }
 
 /// What an authenticator grants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Grant {
     principal: Option<Principal>,
+    extensions: Extensions,
     expires: Option<Duration>,
 }
 
 impl Grant {
     /// To somebody by name.
     pub fn to(name: impl Into<std::sync::Arc<str>>) -> Self {
-        Self { principal: Some(Principal::new(name)), expires: None }
+        Self { principal: Some(Principal::new(name)), ..Self::default() }
     }
 
     /// To somebody who has no name.
@@ -142,8 +150,20 @@ impl Grant {
         self
     }
 
-    pub(super) fn into_parts(self) -> (Option<Principal>, Option<Duration>) {
-        (self.principal, self.expires)
+    /// With something to keep for the session, one of each type: a role, a tenant, the address that the request came from.
+    /// The handler has it as [`Socket::extension`](crate::Socket::extension), an authoriser as
+    /// [`Visitor::extension`](crate::hub::Visitor::extension). What the first `hello` was granted stays for the session's
+    /// life; later ones and fresh tokens change nothing in it.
+    #[must_use]
+    pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.extensions.insert(value);
+        self
+    }
+
+    pub(super) fn into_parts(self) -> (Identity, Option<Duration>) {
+        let Self { principal, extensions, expires } = self;
+        let extensions = (!extensions.is_empty()).then(|| Arc::new(extensions));
+        (Identity { principal, extensions }, expires)
     }
 }
 
@@ -180,6 +200,7 @@ pub(super) struct Presented {
     uri: Uri,
     headers: HeaderMap,
     extensions: Extensions,
+    is_renewal: bool,
 }
 
 impl Presented {
@@ -192,7 +213,7 @@ impl Presented {
                 headers.remove(AUTHORIZATION);
             }
         }
-        Self { method, uri, headers, extensions }
+        Self { method, uri, headers, extensions, is_renewal: false }
     }
 }
 
@@ -221,7 +242,7 @@ impl Inner {
         auth: &Json,
         principal: Option<&Principal>,
     ) -> Result<Grant, Close> {
-        let request = Presented::default();
+        let request = Presented { is_renewal: true, ..Presented::default() };
         self.ask(Attempt { request: &request, session, auth: Some(auth), principal }).await
     }
 

@@ -10,7 +10,7 @@ use crate::frame::{
     Batch, Close, CloseCode, DecodeError, Epoch, Frame, Hello, Poll, Push, SessionId, TransportKind,
 };
 use crate::session::{Config, Session};
-use crate::socket::{Command, Driver, Launch, NotTaken, PushAnswer, Shared, launch};
+use crate::socket::{Command, Driver, Identity, Launch, NotTaken, PushAnswer, Shared, launch};
 use crate::transport::Transport;
 
 use super::auth::Presented;
@@ -129,16 +129,16 @@ impl Inner {
             visitor.check(hello.session)?;
             self.check_offered(hello.transport)?;
             let grant = self.authenticate(&visitor.presented, hello.session, hello.auth.as_ref()).await?;
-            let (principal, expires) = grant.into_parts();
+            let (identity, expires) = grant.into_parts();
             let offer = match sort {
-                Sort::Full => self.offer(visitor, &hello, principal.as_ref())?,
+                Sort::Full => self.offer(visitor, &hello, identity.principal.as_ref())?,
                 Sort::Plain | Sort::Events => None,
             };
             // It may have begun while the authenticator took its time.
             self.check_draining()?;
-            Ok((principal, expires, offer))
+            Ok((identity, expires, offer))
         };
-        let (principal, expires, offer) = match judged.await {
+        let (identity, expires, offer) = match judged.await {
             Ok(granted) => granted,
             Err(close) => return Err(Refused { close, transport: Some(transport) }),
         };
@@ -147,8 +147,8 @@ impl Inner {
         let mut command = Command::Hello { hello, transport, behind, expires, offer };
         // A session that ends between being found and being told is looked up once more.
         for _ in 0..2 {
-            let make = |epoch| self.make(sort, id, epoch, principal.clone());
-            let opened = match self.registry.open(now(), claim, principal.as_ref(), make) {
+            let make = |epoch| self.make(sort, id, epoch, identity.clone());
+            let opened = match self.registry.open(now(), claim, identity.principal.as_ref(), make) {
                 Ok(opened) => opened,
                 Err(close) => return Err(Refused { close, transport: transport_of(command) }),
             };
@@ -176,7 +176,7 @@ impl Inner {
         sort: Sort,
         id: SessionId,
         epoch: Epoch,
-        principal: Option<crate::socket::Principal>,
+        identity: Identity,
     ) -> (Arc<Shared>, Driver) {
         let config: &Arc<Config> = match sort {
             Sort::Full => &self.settings.session,
@@ -185,7 +185,7 @@ impl Inner {
         };
         let session = Session::server(Arc::clone(config), id, epoch, now());
         let patience = self.settings.patience;
-        launch(Launch { session, principal, patience }, |shared| {
+        launch(Launch { session, identity, patience }, |shared| {
             Box::new(Steward::new(Arc::clone(self), Arc::clone(shared)))
         })
     }

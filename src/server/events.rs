@@ -99,10 +99,10 @@ impl Inner {
         self.check_draining()?;
         let Place { session, key, received } = place;
         let granted = self.authenticate(&visitor.presented, session, None).await?;
-        let (principal, expires) = granted.into_parts();
+        let (identity, expires) = granted.into_parts();
         let claim = Claim { id: session, key: &key, epoch: None };
         let Ok(shared) = self.registry.find(now(), claim) else { return Ok(None) };
-        if shared.principal() != principal.as_ref() {
+        if shared.principal() != identity.principal.as_ref() {
             return Err(Close::new(CloseCode::Forbidden, "the session is another principal's"));
         }
         let (begun, head) = oneshot::channel();

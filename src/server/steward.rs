@@ -44,7 +44,7 @@ impl Steward {
 
     fn conclude(&self, answer: Result<Grant, Close>) -> Option<Command> {
         match answer.map(Grant::into_parts) {
-            Ok((principal, expires)) if principal.as_ref() == self.shared.principal() => {
+            Ok((identity, expires)) if identity.principal.as_ref() == self.shared.principal() => {
                 Some(Command::AcceptAuth { expires_ms: expires.map_or(0, millis) })
             }
             Ok(_) => {

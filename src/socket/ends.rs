@@ -82,7 +82,8 @@ fn run_as(
     principal: Option<Principal>,
 ) -> (Arc<Shared>, TestSupervisor) {
     let supervisor = TestSupervisor::default();
-    let (shared, driver) = launch(Launch { session, principal, patience }, |_| Box::new(supervisor.clone()));
+    let (shared, driver) =
+        launch(Launch { session, identity: principal.into(), patience }, |_| Box::new(supervisor.clone()));
     drop(tokio::spawn(driver));
     (shared, supervisor)
 }

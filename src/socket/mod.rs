@@ -51,7 +51,7 @@ pub(crate) use command::{NotTaken, PushAnswer};
 pub(crate) use driver::Driver;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use driver::{Launch, launch};
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Identity, Shared};
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use supervisor::{Notice, Supervisor};
 
@@ -86,6 +86,11 @@ impl Socket {
     /// Server: who the authenticator says this is, if there is one.
     pub fn principal(&self) -> Option<&Principal> {
         self.sender.principal()
+    }
+
+    /// Server: what the authenticator granted besides, of this type ([`Grant::with`](crate::server::Grant::with)).
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.sender.extension()
     }
 
     /// A handle that sends, for other tasks. It does not keep the session open.

@@ -30,7 +30,12 @@ impl Sender {
 
     /// Server: who the authenticator says this is, if there is one.
     pub fn principal(&self) -> Option<&Principal> {
-        self.shared.principal.as_ref()
+        self.shared.principal()
+    }
+
+    /// Server: what the authenticator granted besides, of this type ([`Grant::with`](crate::server::Grant::with)).
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.shared.identity.extension()
     }
 
     /// Whether something carries the session now.

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 #[cfg(all(test, throughline_loom))]
 use loom::sync::{Mutex, MutexGuard};
 
+use http::Extensions;
+
 use crate::frame::{Attachment, Body, Close, Message, MessageKind, SessionId, TransportKind, Window};
 use crate::session::{Ended, Receipts, SendError, Session, Undelivered};
 
@@ -37,6 +39,26 @@ impl Principal {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// What is known of who a session belongs to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Identity {
+    pub(crate) principal: Option<Principal>,
+    /// What the authenticator granted besides.
+    pub(crate) extensions: Option<Arc<Extensions>>,
+}
+
+impl Identity {
+    pub(crate) fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.extensions.as_ref()?.get()
+    }
+}
+
+impl From<Option<Principal>> for Identity {
+    fn from(principal: Option<Principal>) -> Self {
+        Self { principal, extensions: None }
     }
 }
 
@@ -130,7 +152,7 @@ pub(crate) struct Shared {
     /// Whether each message that is taken matters to the peer now.
     pressing: AtomicBool,
     inner: Mutex<Inner>,
-    pub(super) principal: Option<Principal>,
+    pub(super) identity: Identity,
     /// How long `send` waits before the session is ended for slowness.
     pub(super) patience: Option<std::time::Duration>,
 }
@@ -138,7 +160,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(super) fn new(
         session: &Session,
-        principal: Option<Principal>,
+        identity: Identity,
         patience: Option<std::time::Duration>,
     ) -> Arc<Self> {
         let config = session.config();
@@ -170,7 +192,7 @@ impl Shared {
             Receipts::Absent => Window { messages: u32::MAX, bytes: u64::MAX },
         };
         let (taken, pressing) = (AtomicU32::new(0), AtomicBool::new(false));
-        Arc::new(Self { inner: Mutex::new(inner), taken, pressing, principal, bound, patience })
+        Arc::new(Self { inner: Mutex::new(inner), taken, pressing, identity, bound, patience })
     }
 
     /// A panic while the lock was held cannot leave the queues broken: nothing in between unwinds.
@@ -241,7 +263,7 @@ impl Shared {
 
     /// Who the authenticator says this is, if there is one.
     pub(crate) fn principal(&self) -> Option<&Principal> {
-        self.principal.as_ref()
+        self.identity.principal.as_ref()
     }
 
     /// How the session ended, if it has.

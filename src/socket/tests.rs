@@ -307,7 +307,7 @@ async fn what_stood_for_longer_than_silence_may_last_goes_on_as_before() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_driver_leaves_nobody_waiting() {
     let supervisor = TestSupervisor::default();
-    let launch_it = Launch { session: client_session(3), principal: None, patience: None };
+    let launch_it = Launch { session: client_session(3), identity: Identity::default(), patience: None };
     let (shared, driver) = launch(launch_it, |_| Box::new(supervisor));
     let mut socket = shared.socket();
     let task = tokio::spawn(driver);

@@ -9,14 +9,18 @@ mod support;
 use std::time::Duration;
 
 use stage::{Rights, Stage, client, kind, next, said, until};
-use support::within;
+use support::{Served, Wire, within};
 use throughline::client::rooms::{Event, RoomError};
 use throughline::frame::{Body, Json, TransportKind};
-use throughline::hub::{Action, Hub, InboxBounds, Keep, MemoryInbox, OperationRate, RoomConfig, Stats};
+use throughline::hub::{
+    Action, Authorize, Hub, InboxBounds, Keep, MemoryInbox, OperationRate, ReadOnly, RoomConfig, Stats,
+    Visitor,
+};
 use throughline::room::payload::{Change, Join, Notice, Who};
+use throughline::server::{Attempt, Grant};
 use throughline::session::Config;
 use throughline::socket::{RequestError, State};
-use throughline::{CloseCode, Principal, Rooms};
+use throughline::{CloseCode, Principal, Rooms, Server, Socket};
 
 fn keeping() -> Hub {
     let history = Keep { messages: 100, bytes: 1 << 20, age: Duration::from_secs(600) };
@@ -304,6 +308,62 @@ async fn a_session_may_be_in_so_many_rooms_and_those_it_was_taken_from_do_not_co
     until(&mut rooms, |event| matches!(kind(event), Some(Notice::Left(left)) if left.code == "out")).await;
     within(10, "joins", rooms.room("c").join(Join::default())).await.unwrap();
     assert_eq!(stage.hub.len(), 2);
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Role(String);
+
+struct Writers;
+
+#[async_trait::async_trait]
+impl Authorize for Writers {
+    async fn allow(&self, visitor: &Visitor, _room: &str, action: Action) -> bool {
+        action != Action::Publish || visitor.extension() == Some(&Role("writer".into()))
+    }
+}
+
+#[tokio::test]
+async fn what_the_authenticator_granted_besides_reaches_the_handler_and_the_authoriser() {
+    let by_role = |attempt: &Attempt<'_>| {
+        let name = attempt.auth().and_then(|token| token.to::<String>().ok()).unwrap_or_default();
+        let role = Role(name.clone());
+        std::future::ready(if attempt.is_renewal() {
+            Ok(Grant::to(name))
+        } else {
+            Ok(Grant::to(name).with(role))
+        })
+    };
+    let handler = |socket: Socket, hub: Hub| async move {
+        let role = socket.extension::<Role>().map(|role| role.0.clone());
+        assert_eq!(socket.extension::<u8>(), None);
+        let live = hub.serve(socket);
+        assert_eq!(live.extension::<Role>().map(|role| role.0.clone()), role);
+        let mut live = live;
+        let _ = live.send(role.unwrap_or_default()).await;
+        while live.recv().await.is_ok() {}
+    };
+    let hub = Hub::builder().authorize(Writers).build();
+    let server = Server::builder().hub(hub).authenticator(by_role).serve(handler).unwrap();
+    let served = Served::new(&server).await;
+    let wire = Wire::to(served.address).await;
+    for name in ["writer", "reader"] {
+        let connecting = client(&wire, name, TransportKind::ALL).connect();
+        let mut rooms = Rooms::over(within(10, "the client connects", connecting).await.unwrap());
+        assert!(matches!(
+            within(10, "is told", rooms.recv()).await, Ok(Event::Message(message)) if message.body == name.into()
+        ));
+        let said = within(10, "says", rooms.room("r").publish("x")).await;
+        assert_eq!(said.as_ref().err().map(code), (name == "reader").then_some("forbidden"));
+    }
+}
+
+#[tokio::test]
+async fn who_may_only_read_joins_and_says_nothing() {
+    let stage = Stage::new(Hub::builder().authorize(ReadOnly).build()).await;
+    let rooms = stage.connect("ada", TransportKind::ALL).await;
+    within(10, "joins", rooms.room("r").join(Join { presence: true, ..Join::default() })).await.unwrap();
+    let refused = within(10, "is refused", rooms.room("r").publish("x")).await.unwrap_err();
+    assert_eq!(code(&refused), "forbidden");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::*;
 use crate::frame::{CloseCode, Epoch, SessionId, Window};
 use crate::session::{Config, Ended, Session};
-use crate::socket::{Command, Driver, Launch, Notice, Socket, State, Supervisor, launch};
+use crate::socket::{Command, Driver, Identity, Launch, Notice, Socket, State, Supervisor, launch};
 
 /// Nothing stands above these sockets.
 struct Nobody;
@@ -37,7 +37,7 @@ fn socket(number: u8, messages: u32) -> (Socket, Driver) {
     let config = Arc::new(Config { send_buffer, ..Config::default() });
     let (id, epoch) = (SessionId::from_bytes([number; 16]), Epoch::from_bytes([1; 8]));
     let session = Session::server(Arc::clone(&config), id, epoch, Instant::now());
-    let launched = Launch { session, principal: None, patience: None };
+    let launched = Launch { session, identity: Identity::default(), patience: None };
     let (shared, driver) = launch(launched, |_| Box::new(Nobody));
     (shared.socket(), driver)
 }

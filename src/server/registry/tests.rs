@@ -42,7 +42,7 @@ fn open(
     let make = |epoch| {
         let config = Arc::new(Config::default());
         let session = Session::server(Arc::clone(&config), claim.id, epoch, now);
-        launch(Launch { session, principal: principal.cloned(), patience: None }, |_| Box::new(Nobody))
+        launch(Launch { session, identity: principal.cloned().into(), patience: None }, |_| Box::new(Nobody))
     };
     registry.open(now, claim, principal, make).map_err(|close| close.code.clone())
 }

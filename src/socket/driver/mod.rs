@@ -21,7 +21,7 @@ use crate::session::{Ended, EndedBy, Event, Session, Via};
 use crate::transport::{Received, TransportError};
 
 use super::carriers::Carriers;
-use super::shared::{Incoming, Outgoing, Principal, Shared};
+use super::shared::{Identity, Incoming, Outgoing, Shared};
 use super::supervisor::{Notice, Supervisor};
 use super::waiters::Waiters;
 use super::{Socket, State};
@@ -35,7 +35,7 @@ const TURNS_PER_POLL: usize = 4;
 /// What it takes to run a session.
 pub(crate) struct Launch {
     pub(crate) session: Session,
-    pub(crate) principal: Option<Principal>,
+    pub(crate) identity: Identity,
     /// How long a sender waits for room before the session is ended; `None` waits for ever.
     pub(crate) patience: Option<std::time::Duration>,
 }
@@ -45,8 +45,8 @@ pub(crate) fn launch(
     launch: Launch,
     supervisor: impl FnOnce(&Arc<Shared>) -> Box<dyn Supervisor>,
 ) -> (Arc<Shared>, Driver) {
-    let Launch { session, principal, patience } = launch;
-    let shared = Shared::new(&session, principal, patience);
+    let Launch { session, identity, patience } = launch;
+    let shared = Shared::new(&session, identity, patience);
     let driver = Driver {
         supervisor: supervisor(&shared),
         shared: Arc::clone(&shared),
