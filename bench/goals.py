@@ -34,9 +34,9 @@ GOALS = [
     ("idle", "WebSocket, kept after all close, by the idle figure", ("W3 n10000", BINARY, "kb_per_conn_after_close"), ("W3 n10000", BINARY, "kb_per_conn"), 0.1, "x"),
     ("storm", "plain reconnect, by tungstenite tuned", ("W6 n5000", BINARY, "cpu_us_per_conn_total"), ("W6 n5000", "tungstenite-tuned", "cpu_us_per_conn_total"), 1.3, "x"),
     ("storm", "resume with 10 missed messages, by the plain reconnect", ("W6 n5000 resume+10", BINARY, "cpu_us_per_conn_total"), ("W6 n5000", BINARY, "cpu_us_per_conn_total"), 1.5, "x"),
-    ("storm", "longest wait of others meanwhile (worst run)", ("W6 n5000 early event", BINARY, "witness_max_ms", max), None, 100, "ms"),
-    ("storm", "messages behind hello that were lost, in all storms", ("W6 n5000 early event", BINARY, "events_lost", sum), None, 0, ""),
-    ("storm", "gaps, repeats and disorder in all storms", ("W6 n5000 resume+10", BINARY, "breaches", sum), None, 0, ""),
+    ("storm", "longest wait of others in a storm with early events (worst run)", ("W6 n5000 early event", BINARY, "witness_max_ms", max), None, 100, "ms"),
+    ("storm", "messages behind hello that were lost, in all such storms", ("W6 n5000 early event", BINARY, "events_lost", sum), None, 0, ""),
+    ("storm", "gaps, repeats and disorder in all storms of resumes", ("W6 n5000 resume+10", BINARY, "breaches", sum), None, 0, ""),
     ("flat cost", "100 active of 10,000 connected, by 100 of 100", cpu("W7 n100 of 10000", BINARY), cpu("W7 n100 of 100", BINARY), 1.5, "x"),
     ("flat cost", "10,000 idle with the default heartbeat", ("W3 n10000 over 42 s", BINARY, "idle_percent"), None, 2, "% of a core"),
 ]

@@ -52,8 +52,9 @@ pub enum ConnectError {
     /// Environment: the system gives no random numbers, of which the session's secret is made.
     #[error("there is no randomness")]
     NoRandomness(#[source] BoxError),
-    /// Environment: no server answered in as many attempts as are allowed.
-    #[error("no server was reached in {attempts} attempts: {reason}")]
+    /// Environment: no session came to be, in as many attempts as are allowed or in the time that is given
+    /// ([`Builder::give_up_after`](super::Builder::give_up_after)): no server was reached, or nothing passed to it.
+    #[error("no session came to be, attempts: {attempts}; {reason}")]
     Unreachable {
         /// How many were made. Each tried all transports that made sense.
         attempts: u32,

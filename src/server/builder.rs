@@ -161,14 +161,15 @@ impl Builder {
     }
 
     /// How many ended sessions are remembered, so that whoever comes back is told how they ended; beyond that the
-    /// oldest are forgotten. Default: as many as may live. Each weighs about 200 bytes.
+    /// oldest are forgotten. Default: as many as may live. Each weighs 64 bytes and its places in tables, 150 in all.
     pub fn max_ended(mut self, count: usize) -> Self {
         self.max_ended = Some(count);
         self
     }
 
-    /// How many transports may be on their way to a session at once: WebSockets without a `hello`, requests whose
-    /// body is being read or judged. One more is refused with `overloaded`. Default: 1024. Each can hold one batch.
+    /// How many transports may be on their way to a session at once: WebSockets without a `hello`, requests that are being
+    /// judged, and those whose body takes longer than 100 ms to come. One more is refused with `overloaded`. Default: 1024. Each can
+    /// hold one batch. Bodies that come at once take no place: what bounds those is how many connections the host lets in.
     pub fn max_unattached(mut self, count: usize) -> Self {
         self.max_unattached = count;
         self
@@ -245,8 +246,9 @@ impl Builder {
     }
 
     /// Says which transports a client is offered, by what its request and its token show. It is asked at every `hello`,
-    /// behind the authenticator, so that the answer may change while a session lives; it must not block. Default: every
-    /// client is offered the same.
+    /// behind the authenticator, so that the answer may change while a session lives; it must not block. Plain clients
+    /// (`EventSource`, `curl`, `?plain`) say no `hello` and are not asked about: they have no other way. Default: every client is
+    /// offered the same.
     ///
     /// ```
     /// use throughline::TransportKind;

@@ -112,7 +112,8 @@ impl Sender {
     /// When it is not accepted, the peer says that it failed, or the session ends first.
     ///
     /// # Cancel safety
-    /// When the future is dropped the request may have been sent; its reply is then discarded.
+    /// When the future is dropped the request may have been sent; its reply is then discarded, and counts among those that
+    /// wait until it has come.
     pub async fn request(&self, body: impl Into<Body>) -> Result<Body, RequestError> {
         let (waiter, reply) = oneshot::channel();
         let waiter = Some(Waiter::Reply(waiter));

@@ -125,7 +125,7 @@ impl ClientSupervisor {
         self.attempts = self.attempts.saturating_add(1);
         if self.max_attempts.is_some_and(|max| self.attempts >= max) {
             let (attempts, reason) = (self.attempts, Arc::clone(&self.reason));
-            let text = format!("no server was reached in {attempts} attempts: {reason}");
+            let text = format!("no session came to be, attempts: {attempts}; {reason}");
             self.give_up(Close::new(CloseCode::TimedOut, text));
             self.gave_up = Some(ConnectError::Unreachable { attempts, reason });
             return;
