@@ -8,7 +8,7 @@ use std::task::Poll;
 use crate::frame::{Body, CloseCode, Message, MessageKind, SessionId};
 use crate::room::payload::{Begin, Join, Operation, Read, Who, escape};
 use crate::socket::{
-    AckError, MisfitWatch, Principal, RecvError, RequestError, SendError, Socket, State, StateWatch,
+    AckError, MisfitWatch, Principal, RecvError, RequestError, SendError, Sender, Socket, State, StateWatch,
 };
 
 use super::authorize::{Action, Visitor};
@@ -83,6 +83,17 @@ impl Live {
     /// What the authenticator granted besides, of this type ([`Grant::with`](crate::server::Grant::with)).
     pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.socket.extension()
+    }
+
+    /// A handle that sends the application's own messages, for other tasks. It does not keep the session open.
+    pub fn sender(&self) -> Sender {
+        self.socket.sender().wrapping(wrapped)
+    }
+
+    /// The socket below: how it is carried, and what has carried it. What it sends by itself is not wrapped: see
+    /// [`Live::send`].
+    pub fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Whether something carries the session now.

@@ -75,7 +75,7 @@ pub struct Socket {
 
 impl Socket {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { sender: Sender { shared }, local: VecDeque::new() }
+        Self { sender: Sender::new(shared), local: VecDeque::new() }
     }
 
     /// The public id of the session. On a client it changes when a lost session is followed by a new one.

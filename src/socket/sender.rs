@@ -20,9 +20,29 @@ use super::{AckError, Command, MisfitWatch, Principal, RequestError, SendError, 
 #[derive(Clone, Debug)]
 pub struct Sender {
     pub(super) shared: Arc<Shared>,
+    wrap: Option<Wrap>,
 }
 
+/// How a layer above sends messages and requests of the application's own, so that nobody takes them for its own.
+pub(crate) type Wrap = fn(Body) -> Result<Body, SendError>;
+
 impl Sender {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, wrap: None }
+    }
+
+    /// The same, for the application above a layer.
+    pub(crate) fn wrapping(self, wrap: Wrap) -> Self {
+        Self { wrap: Some(wrap), ..self }
+    }
+
+    fn own(&self, body: Body) -> Result<Body, SendError> {
+        match self.wrap {
+            Some(wrap) => wrap(body),
+            None => Ok(body),
+        }
+    }
+
     /// The public id of the session.
     pub fn id(&self) -> SessionId {
         self.shared.lock().id
@@ -73,7 +93,8 @@ impl Sender {
     /// # Cancel safety
     /// When the future is dropped before it is ready, the message was not sent.
     pub async fn send(&self, body: impl Into<Body>) -> Result<(), SendError> {
-        self.accept(Outgoing { kind: MessageKind::Plain, body: body.into(), waiter: None }).await
+        let body = self.own(body.into())?;
+        self.accept(Outgoing { kind: MessageKind::Plain, body, waiter: None }).await
     }
 
     /// Sends a message if there is room.
@@ -81,7 +102,7 @@ impl Sender {
     /// # Errors
     /// [`SendError::Full`] when there is none; else as [`Sender::send`].
     pub fn try_send(&self, body: impl Into<Body>) -> Result<(), SendError> {
-        let outgoing = Outgoing { kind: MessageKind::Plain, body: body.into(), waiter: None };
+        let outgoing = Outgoing { kind: MessageKind::Plain, body: self.own(body.into())?, waiter: None };
         self.try_accept(outgoing).map_err(|(error, _)| error)
     }
 
@@ -95,9 +116,10 @@ impl Sender {
     /// # Cancel safety
     /// When the future is dropped the message may or may not have been sent.
     pub async fn send_acked(&self, body: impl Into<Body>) -> Result<(), AckError> {
+        let body = self.own(body.into())?;
         let (waiter, receipt) = oneshot::channel();
         let waiter = Some(Waiter::Receipt(waiter));
-        self.accept(Outgoing { kind: MessageKind::Plain, body: body.into(), waiter }).await?;
+        self.accept(Outgoing { kind: MessageKind::Plain, body, waiter }).await?;
         match receipt.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(unknown)) => Err(AckError::Lost { unknown }),
@@ -115,9 +137,10 @@ impl Sender {
     /// When the future is dropped the request may have been sent; its reply is then discarded, and counts among those that
     /// wait until it has come.
     pub async fn request(&self, body: impl Into<Body>) -> Result<Body, RequestError> {
+        let body = self.own(body.into())?;
         let (waiter, reply) = oneshot::channel();
         let waiter = Some(Waiter::Reply(waiter));
-        self.accept(Outgoing { kind: MessageKind::Request, body: body.into(), waiter }).await?;
+        self.accept(Outgoing { kind: MessageKind::Request, body, waiter }).await?;
         reply.await.unwrap_or(Err(RequestError::Lost))
     }
 

@@ -250,6 +250,13 @@ async fn the_applications_own_messages_pass_whatever_they_look_like() {
         };
         assert_eq!(echo.body, body);
         assert_eq!(within(10, "answers", rooms.request(body.clone())).await.unwrap(), body);
+        let sender = rooms.sender();
+        assert_eq!(within(10, "answers", sender.request(body.clone())).await.unwrap(), body);
+        sender.send_acked(body.clone()).await.unwrap();
+        sender.try_send(body.clone()).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(rooms.recv().await, Ok(Event::Message(echo)) if echo.body == body));
+        }
     }
     assert!(stage.hub.is_empty());
 }

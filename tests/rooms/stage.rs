@@ -153,7 +153,7 @@ async fn handle(mut socket: Socket, hub: Hub, drops: bool, never: Arc<AtomicUsiz
         } else if message.kind == MessageKind::Request {
             let _ = live.reply(&message, message.body.clone()).await;
         } else {
-            let _ = live.send(message.body).await;
+            let _ = live.sender().send(message.body).await;
         }
     }
 }

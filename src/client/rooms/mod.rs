@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::frame::{Body, CloseCode, Message, SessionId};
 use crate::room::payload::{Notice, Operation, PayloadError, Position, Read, Refusal, escape};
 use crate::session::Ended;
-use crate::socket::{RecvError, RequestError, SendError, Socket, State, StateWatch};
+use crate::socket::{RecvError, RequestError, SendError, Sender, Socket, State, StateWatch};
 
 use ledger::Ledger;
 
@@ -121,7 +121,13 @@ impl Rooms {
         lock(&self.ledger).position(room)
     }
 
-    /// The socket below.
+    /// A handle that sends the application's own messages, and answers requests, for other tasks. It does not keep the session
+    /// open.
+    pub fn sender(&self) -> Sender {
+        self.socket.sender().wrapping(wrapped)
+    }
+
+    /// The socket below. What it sends by itself is not wrapped: see [`Rooms::sender`].
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
@@ -267,6 +273,28 @@ impl Rooms {
     /// When the future is dropped the request may have been sent; its reply is then discarded.
     pub async fn request(&self, body: impl Into<Body>) -> Result<Body, RequestError> {
         self.socket.request(wrapped(body.into())?).await
+    }
+
+    /// Answers a request that the server made; see [`Sender::reply`](crate::socket::Sender::reply).
+    ///
+    /// # Errors
+    /// See [`Rooms::send`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, the answer was not sent.
+    pub async fn reply(&self, request: &Message, body: impl Into<Body>) -> Result<(), SendError> {
+        self.socket.reply(request, body).await
+    }
+
+    /// Answers a request with a failure; see [`Sender::fail`](crate::socket::Sender::fail).
+    ///
+    /// # Errors
+    /// See [`Rooms::send`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped before it is ready, the answer was not sent.
+    pub async fn fail(&self, request: &Message, code: &str, message: &str) -> Result<(), SendError> {
+        self.socket.fail(request, code, message).await
     }
 
     /// Ends the session in order; see [`Sender::close`](crate::socket::Sender::close).
