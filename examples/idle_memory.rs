@@ -146,7 +146,7 @@ impl Peer {
                 write_text(&mut stream, &hello).await?;
             }
             TransportKind::Sse => post(&mut stream, address, "text/event-stream", &hello).await?,
-            TransportKind::LongPolling => post(&mut stream, address, "application/x-ndjson", &hello).await?,
+            _ => post(&mut stream, address, "application/x-ndjson", &hello).await?,
         }
         let answer = read_until(&mut stream, 0, b"}]").await?;
         let at = answer.windows(2).position(|pair| pair == b"[\"").ok_or("no welcome")?;

@@ -15,6 +15,7 @@ pub const VERSION: u32 = 1;
 
 /// The kinds of transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum TransportKind {
     /// One WebSocket (RFC 6455): both directions in one stream.
     WebSocket,

@@ -132,6 +132,7 @@ pub struct Ended {
 
 /// Who ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EndedBy {
     /// This end, and the peer has answered, or need not.
     Local,

@@ -146,6 +146,7 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
 
 /// What a transport brings.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Received {
     /// A frame that came down the path by which the transport is judged alive.
     Frame(Frame),
