@@ -51,7 +51,9 @@ pub(crate) use command::{NotTaken, PushAnswer};
 pub(crate) use driver::Driver;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use driver::{Launch, launch};
-pub(crate) use shared::{Identity, Shared};
+#[cfg(any(feature = "client", feature = "server"))]
+pub(crate) use shared::Identity;
+pub(crate) use shared::Shared;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use supervisor::{Notice, Supervisor};
 
