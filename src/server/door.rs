@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::frame::{
     Batch, Close, CloseCode, DecodeError, Epoch, Frame, Hello, Poll, Push, SessionId, TransportKind,
 };
-use crate::session::{Config, Session};
+use crate::session::{Config, Receipts, Session};
 use crate::socket::{Command, Driver, Identity, Launch, NotTaken, PushAnswer, Shared, launch};
 use crate::transport::Transport;
 
@@ -143,7 +143,11 @@ impl Inner {
             Err(close) => return Err(Refused { close, transport: Some(transport) }),
         };
         let (id, key, epoch) = (hello.session, hello.key.clone(), hello.epoch);
-        let claim = Claim { id, key: &key, epoch };
+        let receipts = match sort {
+            Sort::Full | Sort::Plain => Receipts::Given,
+            Sort::Events => Receipts::Absent,
+        };
+        let claim = Claim { id, key: &key, epoch, receipts };
         let mut command = Command::Hello { hello, transport, behind, expires, offer };
         // A session that ends between being found and being told is looked up once more.
         for _ in 0..2 {
@@ -200,7 +204,10 @@ impl Inner {
     /// Brings a `poll` to its session.
     pub(super) fn deliver_poll(&self, poll: Box<Poll>, transport: Box<dyn Transport>) -> Result<(), Close> {
         let (id, key, epoch) = (poll.session, poll.key.clone(), Some(poll.epoch));
-        self.deliver(Claim { id, key: &key, epoch }, Command::Poll { poll, transport })
+        self.deliver(
+            Claim { id, key: &key, epoch, receipts: Receipts::Given },
+            Command::Poll { poll, transport },
+        )
     }
 
     /// Brings a `push` to its session, and waits for its answer.
@@ -210,7 +217,8 @@ impl Inner {
         frames: Vec<Frame>,
         malformed: Option<DecodeError>,
     ) -> Result<PushAnswer, Close> {
-        let claim = Claim { id: push.session, key: &push.key, epoch: Some(push.epoch) };
+        let claim =
+            Claim { id: push.session, key: &push.key, epoch: Some(push.epoch), receipts: Receipts::Given };
         let (answer, answered) = oneshot::channel();
         let command = Command::Push { attachment: push.attachment, frames, malformed, answer };
         self.deliver(claim, command)?;

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName};
 use tokio::sync::oneshot;
 
 use crate::frame::{Close, CloseCode, Hello, Scope, Seq, SessionId, SessionKey, TransportKind};
+use crate::session::Receipts;
 use crate::socket::Command;
 use crate::transport::{Extent, Form, PlainEvents, ResponseHead, ResponseStart, Transport, media, response};
 
@@ -100,7 +101,7 @@ impl Inner {
         let Place { session, key, received } = place;
         let granted = self.authenticate(&visitor.presented, session, None).await?;
         let (identity, expires) = granted.into_parts();
-        let claim = Claim { id: session, key: &key, epoch: None };
+        let claim = Claim { id: session, key: &key, epoch: None, receipts: Receipts::Absent };
         let Ok(shared) = self.registry.find(now(), claim) else { return Ok(None) };
         if shared.principal() != identity.principal.as_ref() {
             return Err(Close::new(CloseCode::Forbidden, "the session is another principal's"));

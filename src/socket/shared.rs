@@ -152,6 +152,8 @@ pub(crate) struct Shared {
     /// Whether each message that is taken matters to the peer now.
     pressing: AtomicBool,
     inner: Mutex<Inner>,
+    #[cfg(feature = "server")]
+    receipts: Receipts,
     pub(super) identity: Identity,
     /// How long `send` waits before the session is ended for slowness.
     pub(super) patience: Option<std::time::Duration>,
@@ -192,7 +194,16 @@ impl Shared {
             Receipts::Absent => Window { messages: u32::MAX, bytes: u64::MAX },
         };
         let (taken, pressing) = (AtomicU32::new(0), AtomicBool::new(false));
-        Arc::new(Self { inner: Mutex::new(inner), taken, pressing, identity, bound, patience })
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            taken,
+            pressing,
+            #[cfg(feature = "server")]
+            receipts: config.receipts,
+            identity,
+            bound,
+            patience,
+        })
     }
 
     /// A panic while the lock was held cannot leave the queues broken: nothing in between unwinds.
@@ -259,6 +270,12 @@ impl Shared {
     /// The session's id; of a client, the latest one's.
     pub(crate) fn id(&self) -> SessionId {
         self.lock().id
+    }
+
+    /// Whether the peer acknowledges what it receives.
+    #[cfg(feature = "server")]
+    pub(crate) fn receipts(&self) -> Receipts {
+        self.receipts
     }
 
     /// Who the authenticator says this is, if there is one.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::frame::{Close, CloseCode, Epoch, Seq, SessionId, SessionKey};
+use crate::session::Receipts;
 use crate::socket::{Principal, Shared};
 
 /// Unrelated sessions seldom wait for each other.
@@ -117,6 +118,8 @@ pub(super) struct Claim<'a> {
     pub(super) key: &'a SessionKey,
     /// None only in the `hello` that may create the session.
     pub(super) epoch: Option<Epoch>,
+    /// Whether who claims it gives receipts: a session of one sort is unknown to those of the other.
+    pub(super) receipts: Receipts,
 }
 
 /// A session found, or made.
@@ -272,6 +275,7 @@ fn fit(found: Option<&Entry>, claim: Claim<'_>) -> Result<Option<Arc<Shared>>, C
     }
     match found {
         Some(Entry::Ended(ended)) => Err(ended.close()),
+        Some(Entry::Live(live)) if live.shared.receipts() != claim.receipts => Err(unknown()),
         Some(Entry::Live(live)) => Ok(Some(Arc::clone(&live.shared))),
         None => Ok(None),
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::frame::CloseDetail;
-use crate::session::{Config, Ended as SessionEnded, Session};
+use crate::session::{Config, Ended as SessionEnded, Receipts, Session};
 use crate::socket::{Command, Driver, Launch, Notice, Supervisor, launch};
 
 /// Nothing stands above these sessions.
@@ -62,7 +62,7 @@ fn found(opened: Result<Opened<Driver>, CloseCode>) -> Arc<Shared> {
 }
 
 fn claim(number: u8, key: &SessionKey) -> Claim<'_> {
-    Claim { id: id(number), key, epoch: None }
+    Claim { id: id(number), key, epoch: None, receipts: Receipts::Given }
 }
 
 #[tokio::test]
@@ -82,6 +82,8 @@ async fn what_does_not_fit_is_unknown_whatever_it_is() {
     let nowhere = registry.find(now, Claim { epoch: other_epoch, ..claim(9, &right) }).unwrap_err();
     for misfit in [
         claim(1, &wrong),
+        // A plain stream that goes on with what was no such stream.
+        Claim { receipts: Receipts::Absent, ..claim(1, &right) },
         Claim { epoch: other_epoch, ..claim(1, &right) },
         Claim { epoch: other_epoch, ..claim(1, &wrong) },
         Claim { epoch: other_epoch, ..claim(2, &right) },
