@@ -17,13 +17,13 @@ use crate::frame::{Ack, Attachment, Epoch, SessionId};
 use crate::session::Session;
 
 use super::command::{Command, NotTaken, PushAnswer};
-use super::shared::Shared;
+use super::shared::{Identity, Shared};
 
 type Answer = oneshot::Receiver<PushAnswer>;
 
 fn shared() -> Arc<Shared> {
     let (id, epoch) = (SessionId::from_bytes([1; 16]), Epoch::from_bytes([2; 8]));
-    Shared::new(&Session::server(Arc::default(), id, epoch, Instant::now()), None, None)
+    Shared::new(&Session::server(Arc::default(), id, epoch, Instant::now()), Identity::default(), None)
 }
 
 /// Gives the driver a command as the server's door does. None: it has finished.
