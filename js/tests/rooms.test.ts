@@ -297,6 +297,22 @@ test("who asks who is there gets the list, though it comes before the answer", a
   assert.deepEqual(await listed, [ada]);
 });
 
+test("a list that does not come with its session is not waited for", async () => {
+  const stage = begin();
+  const { lobby } = await enter(stage);
+  for (const [code, over] of [
+    ["lost", () => stage.lose()],
+    ["closed", () => stage.close("going_away")],
+  ] as const) {
+    const listed = lobby.presence();
+    stage.asked.pop()!.answer({});
+    await settle();
+    const failed = assert.rejects(listed, { code });
+    await over();
+    await failed;
+  }
+});
+
 test("who leaves and joins again at once is in", async () => {
   const stage = begin();
   const lobby = stage.socket.room("lobby");

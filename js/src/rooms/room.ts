@@ -175,6 +175,12 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   };
   const list = () => (members ??= [...present.values()]);
 
+  /** Who asked for a list gets none. */
+  const dismiss = (code = "closed", message = "") => {
+    for (const { reject_ } of askers) reject_(failure(code, message));
+    askers.clear();
+  };
+
   /** The stream has ended: what follows is of another. */
   const end = (code: string, message: string) => {
     const was = position;
@@ -187,8 +193,7 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
       members = [];
       outlet.emit_("presence", { members });
     }
-    for (const { reject_ } of askers) reject_(failure(code, message));
-    askers.clear();
+    dismiss(code, message);
     if (!was) return;
     outlet.emit_("left", { code, message });
     outlet.end_();
@@ -407,6 +412,7 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
     hear_: hear,
     lost_() {
       gathered = undefined;
+      dismiss("lost");
       if (leaving) end("asked", "");
       const asked = wanted;
       // Where the answer was there and the stream was not it is asked for once more.
@@ -424,7 +430,10 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
         }
       };
     },
-    closed_: outlet.end_,
+    closed_(error) {
+      outlet.end_(error);
+      dismiss();
+    },
   };
   return [room, inner];
 };
