@@ -222,6 +222,20 @@ test("on a resume what was never sent waits for welcome, what was sent does not"
   }
 });
 
+test("what is much waits for welcome, for that would wait for all of it", () => {
+  const { session, dial, said, hear } = begin();
+  const first = dial();
+  said(first);
+  hear(first, welcome(first));
+  for (const size of [60_000, 8_000, 200_000]) session.send_("msg", 0, "x", size);
+  assert.deepEqual(said(first), ["msg", "msg", "msg"]);
+  session.detach_(first);
+  const second = dial();
+  assert.deepEqual(said(second), ["hello", "msg"]);
+  hear(second, welcome(second));
+  assert.deepEqual(said(second), ["msg", "msg"]);
+});
+
 test("who closes and is held back says so, and who closes and hears it waits no longer", () => {
   const { session, bound, send, said, hear } = met();
   for (let number = 0; number < 300; number++) send(number);

@@ -438,6 +438,11 @@ impl Session {
         }
     }
 
+    /// How large the message is that goes next, as soon as one may; 0 if there is none.
+    pub fn next_size(&self) -> u64 {
+        self.outbox.next_size()
+    }
+
     /// Lends the next frame for an attachment's transport, if there is one to write now.
     pub fn poll_transmit(&mut self, attachment: Attachment) -> Option<&Frame> {
         self.transmit(attachment)

@@ -206,6 +206,17 @@ impl Outbox {
             || self.queue.iter().take(self.cursor).map(Held::size).fold(0, u64::saturating_add) >= bytes
     }
 
+    #[inline]
+    pub(super) fn next_size(&self) -> u64 {
+        self.queue.get(self.cursor).map_or(0, Held::size)
+    }
+
+    /// Whether with the next message it would have been given more than so many bytes.
+    pub(super) fn would_exceed(&self, bytes: u64) -> bool {
+        let sizes = self.queue.iter().take(self.cursor.saturating_add(1)).map(Held::size);
+        sizes.fold(0, u64::saturating_add) > bytes
+    }
+
     /// Bytes that were put on a transport and not taken.
     pub(super) fn outstanding(&self) -> u64 {
         self.outstanding

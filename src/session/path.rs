@@ -19,10 +19,10 @@ const LEAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 const BYTES_PER_SECOND: u64 = 16 << 10;
 
 /// The longest that bytes on their way give.
-const MOST_FOR_BYTES: Duration = Duration::from_secs(60);
+pub(super) const MOST_FOR_BYTES: Duration = Duration::from_secs(60);
 
-/// The longest that a path is left unproved because bytes go on coming.
-const LONGEST_PROOF: Duration = Duration::from_secs(30);
+/// The longest that a path is left unproved, or without a `welcome`, because bytes go on coming.
+const LONGEST_PROOF: Duration = Duration::from_secs(60);
 
 /// The longest that a receipt waits for company (`docs/PROTOCOL.md`, "Windows and receipts").
 const RECEIPT_WAIT: Duration = Duration::from_secs(2);
@@ -123,6 +123,13 @@ impl Path {
             arrived: (None, 0),
             arrived_at: Moment::BEGIN,
         }
+    }
+}
+
+impl Path {
+    /// When bytes came last by an attachment, those of a frame that is not whole included.
+    pub(super) fn heard_partly_at(&self, attachment: Attachment) -> Option<Moment> {
+        (self.arrived.0 == Some(attachment)).then_some(self.arrived_at)
     }
 }
 
@@ -373,14 +380,15 @@ impl Session {
         }
     }
 
-    /// A path is not given up for want of proof while bytes come.
+    /// A path is not given up for want of a `welcome` or of proof while bytes come: they may stand behind much.
     fn lengthen_proof(&mut self, now: Moment) {
         let Some(arrived_at) = self.client.as_ref().map(|client| client.path.arrived_at) else { return };
         let until = later(arrived_at, self.answer_time());
         let Some(attachment) = self.attachment() else { return };
         let Some(binding) = self.binding_mut(attachment) else { return };
         let late = binding.until.is_some_and(|until| until <= now);
-        let proving = binding.stage == Stage::Attached && !binding.proved;
+        let proving =
+            binding.stage == Stage::Greeting || (binding.stage == Stage::Attached && !binding.proved);
         if late && proving && until > now && now.since(binding.begun_at) < LONGEST_PROOF {
             binding.until = Some(until);
         }

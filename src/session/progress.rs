@@ -109,10 +109,14 @@ impl Session {
         self.fruitless >= CAREFUL && self.config.receipts == Receipts::Given
     }
 
-    /// Whether a careful end waits for a receipt, or for `welcome`, before it puts more on an attachment.
+    /// Whether more waits for a receipt, or for `welcome`, before it is put on an attachment: a careful end does, and nobody puts
+    /// much behind `hello`.
     pub(super) fn is_reined(&self, attachment: Attachment) -> bool {
-        self.is_careful()
-            && (self.outbox.has_given(CAREFUL_MESSAGES << self.doubled, CAREFUL_BYTES << self.doubled)
-                || self.binding(attachment).is_some_and(|binding| binding.stage == Stage::Greeting))
+        let careful = self.is_careful();
+        let greets = |binding: &Binding| binding.stage == Stage::Greeting;
+        if (careful || self.client.is_some()) && self.binding(attachment).is_some_and(greets) {
+            return careful || self.outbox.would_exceed(self.config.early_window.bytes);
+        }
+        careful && self.outbox.has_given(CAREFUL_MESSAGES << self.doubled, CAREFUL_BYTES << self.doubled)
     }
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::frame::{Attachment, Close, CloseCode, Role};
 
-use super::binding::Stage;
+use super::binding::{Binding, Stage};
+use super::path::MOST_FOR_BYTES;
 use super::{DetachReason, EndedBy, Moment, Phase, Receipts, Session, later};
 
 /// A deadline that is seen so much later was missed because nothing ran: a process that was suspended, a machine that stood.
@@ -34,6 +35,15 @@ impl Session {
         self.heartbeat() + self.heartbeat() / 2
     }
 
+    /// When an attachment is given up unless something is heard on it. A client that hears parts of a frame waits for the rest: on
+    /// a slow path a large one takes longer than its patience.
+    fn silent_at(&self, binding: &Binding, patience: Duration) -> Option<Moment> {
+        let silent = binding.silent_at(self.role(), patience)?;
+        let partly = self.client.as_ref().and_then(|client| client.path.heard_partly_at(binding.attachment));
+        let until = partly.map(|at| later(at, patience).min(later(silent, MOST_FOR_BYTES)));
+        Some(until.map_or(silent, |until| silent.max(until)))
+    }
+
     /// Whether silence is a sign of death.
     fn expects_answers(&self) -> bool {
         self.config.receipts == Receipts::Given
@@ -61,7 +71,7 @@ impl Session {
     }
 
     fn due(&self) -> Due {
-        let (role, patience) = (self.role(), self.patience());
+        let patience = self.patience();
         let silences = self.expects_answers();
         // A driver asks after every turn: a loop of comparisons, not a chain of iterators.
         let mut act = self.inbox.due();
@@ -75,7 +85,7 @@ impl Session {
             act = earlier(act, binding.push.retry_at);
             judge = earlier(judge, binding.until);
             if silences {
-                judge = earlier(judge, binding.silent_at(role, patience));
+                judge = earlier(judge, self.silent_at(binding, patience));
             }
         }
         if self.client.is_some() {
@@ -117,7 +127,7 @@ impl Session {
     /// Gives up what should have come by now and has not.
     fn judge(&mut self, now: Moment) {
         self.judge_path(now);
-        let (role, patience) = (self.role(), self.patience());
+        let patience = self.patience();
         let silences = self.expects_answers();
         let mut lost: Vec<(Attachment, DetachReason)> = Vec::new();
         for binding in &self.bindings {
@@ -127,7 +137,7 @@ impl Session {
                     _ => DetachReason::Unproved,
                 };
                 lost.push((binding.attachment, reason));
-            } else if silences && binding.silent_at(role, patience).is_some_and(|at| at <= now) {
+            } else if silences && self.silent_at(binding, patience).is_some_and(|at| at <= now) {
                 lost.push((binding.attachment, DetachReason::Silent));
             }
         }

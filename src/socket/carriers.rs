@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Span;
 
-use crate::frame::{Attachment, Close, Frame, TransportKind};
+use crate::frame::{Attachment, Close, Frame, Role, TransportKind};
 use crate::session::Session;
 use crate::transport::{Received, Transport, TransportError};
 
@@ -26,6 +26,9 @@ const MAX_UNHEARD: usize = 32;
 
 /// Above so many bytes in a message, the room that it took is given back when it has passed.
 const LARGE: usize = 8 << 10;
+
+/// A message of more bytes takes its time: what stands before it does not wait for that.
+const APART: u64 = 16 << 10;
 
 /// A transport bound to an attachment.
 struct Carrier {
@@ -276,6 +279,15 @@ pub(super) struct Transmitted {
 }
 
 impl Carrier {
+    /// Whether what is flushed apart also comes apart, and costs no request of its own.
+    fn streams(&self, role: Role) -> bool {
+        match self.transport.kind() {
+            TransportKind::WebSocket => true,
+            TransportKind::Sse => role == Role::Server,
+            TransportKind::LongPolling => false,
+        }
+    }
+
     fn transmit(
         &mut self,
         session: &mut Session,
@@ -292,6 +304,9 @@ impl Carrier {
                 match self.transport.poll_ready(cx)? {
                     Poll::Pending => break true,
                     Poll::Ready(()) => {}
+                }
+                if self.unflushed && session.next_size() > APART && self.streams(session.role()) {
+                    break true;
                 }
                 let Some(frame) = session.poll_transmit(self.attachment) else { break false };
                 transmitted.said_close |= matches!(frame, Frame::Close(_));

@@ -222,3 +222,59 @@ async fn two_short_lives_in_a_row_demote_and_longer_ones_do_not() {
         }
     }
 }
+
+/// Half a megabyte takes longer than a `welcome` is waited for, and, both ways, than heartbeats are.
+const SLOW: Rule = Rule::Throttle { bytes_per_second: 20_000 };
+
+#[tokio::test(start_paused = true)]
+async fn on_a_slow_path_much_that_waits_comes_behind_the_welcome() {
+    for transport in TransportKind::ALL {
+        let mut lab = Lab::new(&[]).await;
+        let mut client = lab.client(&[transport], ROUND_TRIP).connect().await.unwrap();
+        let server = lab.senders.recv().await.unwrap();
+        sleep(3 * SECOND).await;
+        lab.network.replace([SLOW]);
+        client.cut();
+        adrift(&client).await;
+        server.send("x".repeat(500_000)).await.unwrap();
+        let began = Instant::now();
+        let got = timeout(60 * SECOND, client.recv()).await;
+        assert!(got.is_ok(), "{transport}: {:?}", client.transport_history());
+        assert!(began.elapsed() < 27 * SECOND, "{transport}: {:?}", began.elapsed());
+        let history = client.transport_history();
+        assert_eq!(history.len(), 2, "{transport}: {history:?}");
+        // Where a stream opens, the welcome is not behind it all.
+        let opened = history.last().unwrap().opening.unwrap();
+        assert!(transport == LongPolling || opened < SECOND, "{transport}: {opened:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_slow_path_much_is_no_silence_while_it_comes() {
+    let sets = [vec![WebSocket], vec![Sse], vec![LongPolling], ALL.to_vec()];
+    for (transports, (size, count)) in sets.iter().flat_map(|set| [(set, (4_000, 125)), (set, (500_000, 1))])
+    {
+        let lab = Lab::new(&[SLOW]).await;
+        let mut client = lab.client(transports, ROUND_TRIP).connect().await.unwrap();
+        sleep(3 * SECOND).await;
+        let (began, sender) = (Instant::now(), client.sender());
+        let send = async {
+            for _ in 0..count {
+                sender.send("x".repeat(size)).await.unwrap();
+            }
+            std::future::pending().await
+        };
+        let echoed = async {
+            for _ in 0..count {
+                client.recv().await.unwrap();
+            }
+        };
+        let echoed = timeout(120 * SECOND, async {
+            tokio::select! { () = echoed => {}, () = send => {} }
+        });
+        assert!(echoed.await.is_ok(), "{transports:?}: {:?}", client.transport_history());
+        assert!(began.elapsed() < 55 * SECOND, "{transports:?}: {:?}", began.elapsed());
+        let history = client.transport_history();
+        assert!(history.iter().all(|passage| passage.ended.is_none()), "{transports:?}: {history:?}");
+    }
+}

@@ -32,6 +32,8 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
   const fits = (count: number, size: number, bound: Window) =>
     !count || (count < bound.messages && size <= bound.bytes);
 
+  const given = (more: number) => queue.slice(0, cursor + more).reduce((sum, held) => sum + held[4], 0);
+
   const number = () => {
     const held = queue[numbered]!;
     held[1] = acked + ++numbered;
@@ -90,9 +92,10 @@ export const createOutbox = (window: Window, acked = 0, queue: Held[] = []) => {
       if (fresh) number();
       return [held, fresh];
     },
-    /** Whether so much is on the transport that carries as a careful end puts there without a receipt. */
-    isReined_: () =>
-      cursor >= 16 * stride || queue.slice(0, cursor).reduce((sum, held) => sum + held[4], 0) >= 1024 * stride,
+    /** How many bytes the transport that carries would have been given with so many messages more. */
+    given_: given,
+    /** Whether so much is on it as a careful end puts there without a receipt. */
+    isReined_: () => cursor >= 16 * stride || given(0) >= 1024 * stride,
     /** Begins again at the oldest unacknowledged message. */
     rewind_() {
       cursor = asked = 0;

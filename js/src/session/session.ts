@@ -321,7 +321,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   };
   const isCareful = () => fruitless >= CAREFUL;
   /** Whether a message may be put on the transport that carries. */
-  const mayGive = ({ stage_ }: Binding, fresh = true) => !(isCareful() && (!stage_ || outbox.isReined_())) && outbox.hasNext_(fresh);
+  const mayGive = ({ stage_ }: Binding, fresh = true) => !(isCareful() && (!stage_ || outbox.isReined_())) && (stage_ || outbox.given_(1) <= config.early_.bytes) && outbox.hasNext_(fresh);
 
   /** The server has answered `attach`: from here on this one carries. */
   const completeAttach = (bound: Binding) => {

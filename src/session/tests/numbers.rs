@@ -61,6 +61,22 @@ fn messages_ride_behind_the_first_hello_within_the_early_window() {
 }
 
 #[test]
+fn what_is_much_waits_for_welcome_which_would_wait_for_all_of_it() {
+    let mut ends = Ends::met(WebSocket);
+    for size in [60_000, 8_000, 200_000] {
+        ends.client.send(MessageKind::Plain, Body::from("x".repeat(size))).unwrap();
+    }
+    assert_eq!(seqs(&lend(&mut ends.client, number(1))), [1, 2, 3]);
+    ends.client.handle_detach(ends.now, number(1));
+    let next = ends.introduce(WebSocket, Intent::Attach);
+    let frames = lend(&mut ends.client, next);
+    assert_eq!((tags(&frames), seqs(&frames)), (vec!["hello", "msg"], vec![1]));
+    bound(ends.server.handle_hello(ends.now, &hello_of(&frames)));
+    ends.down(next);
+    assert_eq!(seqs(&lend(&mut ends.client, next)), [2, 3]);
+}
+
+#[test]
 fn what_rides_behind_the_first_hello_is_taken_though_the_window_be_smaller() {
     let mut ends = Ends::with(|_| {}, |server| server.window = window(2));
     ends.send_both(5);
