@@ -89,7 +89,7 @@ fn the_defaults_are_those_of_the_code() {
             config.light_ack_delay.as_secs()
         ),
         format!("| `hello` to `welcome` (client) | {} s |", config.welcome_within.as_secs()),
-        format!("| answer time (client) | four round trips, 1 s to {} s |", config.prove_within.as_secs()),
+        format!("| answer time (client) | four round trips, 1 s to {} s;", config.prove_within.as_secs()),
         format!("| candidate | {} s |", config.candidate_lifetime.as_secs()),
         format!("| never attached | {} s |", config.first_attach_within.as_secs()),
         format!("| resume window | {} s |", config.resume_window.as_secs()),

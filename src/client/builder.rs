@@ -153,7 +153,8 @@ impl Builder {
     }
 
     /// How long a session may be without any progress from its begin on, before it is ended with `timed_out`; `None`
-    /// goes on for ever. Default: 9 s.
+    /// goes on for ever. Default: 9 s. Where a round trip takes seconds it has longer: six of them as soon as one was
+    /// measured, a minute at most.
     ///
     /// Progress is a message received or acknowledged, or, where none waits, a path that was proved to carry both ways.
     /// What carries the session and was proved is not ended for that, however slow it is. Where no host is reached at all,

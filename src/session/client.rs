@@ -244,7 +244,7 @@ impl Session {
             return self.detach(attachment, DetachReason::Superseded, None);
         }
         self.current = Some(attachment);
-        let patience = self.answer_time().min(self.config.attach_within);
+        let patience = self.answer_time().min(self.slow_enough(self.config.attach_within));
         let until = later(now, patience.max(Duration::from_millis(1)));
         if let Some(binding) = self.binding_mut(attachment) {
             binding.stage = Stage::Attaching;

@@ -15,6 +15,9 @@ use super::{Config, DetachReason, Moment, Session, later};
 /// The least that a client waits for what takes one round trip.
 const LEAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 
+/// The most that a round trip which takes long itself makes of it.
+const LONGEST_ANSWER_TIME: Duration = Duration::from_secs(15);
+
 /// Bytes that are on their way with a question give a second more for each so many.
 const BYTES_PER_SECOND: u64 = 16 << 10;
 
@@ -57,6 +60,8 @@ impl Lesson {
 pub(super) struct Path {
     /// The round trip that was measured last.
     round_trip: Option<Duration>,
+    /// The shortest that was measured: others may have waited in a queue.
+    least_round_trip: Option<Duration>,
     pub(super) holds: Holds,
     ping_after: Option<Duration>,
     /// What carries the session, or is about to.
@@ -107,6 +112,7 @@ impl Path {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             round_trip: None,
+            least_round_trip: None,
             holds: Holds::new(config.hold),
             ping_after: None,
             carrier: None,
@@ -127,6 +133,11 @@ impl Path {
 }
 
 impl Path {
+    fn note_round_trip(&mut self, took: Duration) {
+        self.round_trip = Some(took);
+        self.least_round_trip = Some(self.least_round_trip.map_or(took, |least| least.min(took)));
+    }
+
     /// When bytes came last by an attachment, those of a frame that is not whole included.
     pub(super) fn heard_partly_at(&self, attachment: Attachment) -> Option<Moment> {
         (self.arrived.0 == Some(attachment)).then_some(self.arrived_at)
@@ -136,11 +147,23 @@ impl Path {
 impl Session {
     /// Client: how long it waits for what takes one round trip.
     pub(super) fn answer_time(&self) -> Duration {
-        let most = self.config.prove_within.max(Duration::from_millis(1));
-        let trip = self.client.as_ref().and_then(|client| client.path.round_trip).unwrap_or_default();
+        let most = self.slow_enough(self.config.prove_within).max(Duration::from_millis(1));
+        let trip = self.round_trip().unwrap_or_default();
         let base = trip.saturating_mul(4).clamp(LEAST_ANSWER_TIME.min(most), most);
         let bytes = if self.outbox.is_advanced() { self.outbox.outstanding() } else { 0 };
         base + time_for(bytes)
+    }
+
+    /// A bound for what takes one round trip, or three where one takes so long: a request may need another connection, whose
+    /// making takes one or two.
+    pub(super) fn slow_enough(&self, most: Duration) -> Duration {
+        let trip = self.least_round_trip().unwrap_or_default();
+        most.max(trip.saturating_mul(3).min(LONGEST_ANSWER_TIME))
+    }
+
+    /// Client: the shortest round trip that was measured.
+    pub(crate) fn least_round_trip(&self) -> Option<Duration> {
+        self.client.as_ref()?.path.least_round_trip
     }
 
     /// Client: the round trip that was measured last.
@@ -208,7 +231,7 @@ impl Session {
     pub(super) fn measure(&mut self, attachment: Attachment) {
         let Some(began) = self.binding(attachment).map(|binding| binding.begun_at) else { return };
         let took = self.now.since(began);
-        self.client.iter_mut().for_each(|client| client.path.round_trip = Some(took));
+        self.client.iter_mut().for_each(|client| client.path.note_round_trip(took));
     }
 
     /// A pong came to the latest ping.
@@ -217,7 +240,7 @@ impl Session {
         let Some(client) = &mut self.client else { return };
         client.path.answered_at = now;
         if let Some(asked) = client.path.asked.take_if(|asked| asked.attachment == attachment) {
-            client.path.round_trip = Some(now.since(asked.at));
+            client.path.note_round_trip(now.since(asked.at));
         }
     }
 

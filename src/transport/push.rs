@@ -28,6 +28,9 @@ fn is_too_large(error: &TransportError) -> bool {
 /// The least that a push may take.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The most that it is given because a round trip takes long.
+const MOST_PATIENCE: Duration = Duration::from_secs(15);
+
 /// A push may take a second more for each so many bytes of it.
 const BYTES_PER_SECOND: u64 = 16 << 10;
 
@@ -46,6 +49,8 @@ pub(super) struct Uplink {
     /// When the request under way began whose answer is measured, and how long the last one took.
     began: Instant,
     trip: Duration,
+    /// The shortest: others may have waited in a queue.
+    least_trip: Option<Duration>,
     /// The answer to a push, of which frames are left to be received.
     answer: Option<Answer>,
     /// How often a request was turned down for now, and what the push in flight has seen of it.
@@ -123,6 +128,7 @@ impl Uplink {
             fault: None,
             began: Instant::now(),
             trip: Duration::ZERO,
+            least_trip: None,
             answer: None,
             turned_down: Arc::default(),
             seen: 0,
@@ -243,7 +249,8 @@ impl Uplink {
         let limits = self.endpoint.limits_used();
         self.outbox.lower_limits(&limits, welcome.max_message_bytes, welcome.max_batch_bytes);
         if let Stage::Greeted(hello) = &self.stage {
-            self.trip = self.began.elapsed();
+            let took = self.began.elapsed();
+            (self.trip, self.least_trip) = (took, Some(took));
             // What was fed against the contract, before this, has no push to go in: it is lost.
             drop(self.outbox.take());
             self.next = Sent::default();
@@ -275,9 +282,15 @@ impl Uplink {
         }
     }
 
+    fn note_trip(&mut self, took: Duration) {
+        self.trip = took;
+        self.least_trip = Some(self.least_trip.map_or(took, |least| least.min(took)));
+    }
+
     /// How long a push of so many bytes may take: the answer time of `docs/PROTOCOL.md`, "Paths".
     fn patience(&self, bytes: usize) -> Duration {
-        let most = self.endpoint.push_timeout_used();
+        let slow = self.least_trip.map_or(Duration::ZERO, |trip| trip.saturating_mul(3).min(MOST_PATIENCE));
+        let most = self.endpoint.push_timeout_used().max(slow);
         let trip = self.trip.saturating_mul(4).clamp(LEAST_PATIENCE.min(most), most);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         trip + Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND)
@@ -303,7 +316,7 @@ impl Uplink {
                         self.endpoint.ceiling().passed();
                         self.endpoint.ceiling().answered(self.sent.bytes);
                     }
-                    self.trip = self.began.elapsed();
+                    self.note_trip(self.began.elapsed());
                     self.answer = Some(answer);
                 }
                 Poll::Ready(Err(error)) => {

@@ -278,3 +278,41 @@ async fn on_a_slow_path_much_is_no_silence_while_it_comes() {
         assert!(history.iter().all(|passage| passage.ended.is_none()), "{transports:?}: {history:?}");
     }
 }
+
+/// As on a phone at the edge of a crowded cell.
+#[tokio::test(start_paused = true)]
+async fn where_a_round_trip_takes_seconds_sessions_live() {
+    let sets = [vec![WebSocket], vec![Sse], vec![LongPolling], ALL.to_vec()];
+    for (transports, trip) in sets.iter().flat_map(|set| [1500, 2500, 4000].map(|trip| (set, trip * MS))) {
+        // Its `welcome` would come after 12 s, and until one has come nothing tells slow from dead.
+        if **transports == [WebSocket] && trip == 4000 * MS {
+            continue;
+        }
+        let lab = Lab::new(&[]).await;
+        let mut client = lab.client(transports, trip).connect().await.unwrap();
+        let sender = client.sender();
+        let talk = tokio::spawn(async move {
+            while sender.send("hello?").await.is_ok() {
+                sleep(SECOND).await;
+            }
+        });
+        let began = Instant::now();
+        for _ in 0..60 {
+            let echoed = timeout(5 * trip, client.recv()).await;
+            assert!(
+                matches!(echoed, Ok(Ok(_))),
+                "{transports:?}, {trip:?}: {:?}",
+                client.transport_history()
+            );
+        }
+        assert!(began.elapsed() < 60 * SECOND + 4 * trip, "{transports:?}, {trip:?}: {:?}", began.elapsed());
+        talk.abort();
+        // Races are run, and WebSockets come later; nothing is taken for dead.
+        let history = client.transport_history();
+        let mut ended = history.iter().filter_map(|passage| passage.ended.as_ref()).map(|ended| &*ended.code);
+        assert!(
+            ended.all(|code| ["outrun", "superseded"].contains(&code)),
+            "{transports:?}, {trip:?}: {history:?}"
+        );
+    }
+}

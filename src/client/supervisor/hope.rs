@@ -20,6 +20,9 @@ use super::{Bound, ClientSupervisor, Step, now};
 const FRUITLESS: u32 = 8;
 const FRUITLESS_FOR: Duration = Duration::from_secs(30);
 
+/// The longest that a slow network is given.
+const SLOWEST: Duration = Duration::from_secs(60);
+
 /// How long a session may be without progress.
 #[derive(Debug)]
 pub(in crate::client) struct Hope {
@@ -28,7 +31,7 @@ pub(in crate::client) struct Hope {
     /// Whether the time counts while no host is reached at all.
     everywhere: bool,
     /// When the session began: what was read and set up before its task first ran counts too.
-    began: Option<Instant>,
+    began: Instant,
     due: Option<Pin<Box<Sleep>>>,
     /// The time is over, and a proved path carries the session: as long as it does.
     overdue: bool,
@@ -46,7 +49,7 @@ impl Hope {
         Self {
             within,
             everywhere,
-            began: Some(began),
+            began,
             due: None,
             overdue: false,
             reached: false,
@@ -79,21 +82,26 @@ impl ClientSupervisor {
         if matches!(self.step, Step::Over) {
             return false;
         }
-        let began = &mut hope.began;
-        let due = hope.due.get_or_insert_with(|| {
-            let passed = began.take().map_or(Duration::ZERO, |began| now().saturating_duration_since(began));
-            Box::pin(tokio::time::sleep(within.saturating_sub(passed)))
-        });
+        // Where a round trip takes seconds, nothing gets anywhere sooner.
+        let slow = session.least_round_trip().unwrap_or_default().saturating_mul(6).min(SLOWEST);
+        let within = within.max(slow);
+        let left = || (hope.began + within).saturating_duration_since(now());
+        let due = hope.due.get_or_insert_with(|| Box::pin(tokio::time::sleep(left())));
         if due.as_mut().poll(cx).is_pending() {
             return false;
         }
         hope.due = None;
+        if !left().is_zero() {
+            // It has turned out to be slow since the time was set.
+            return self.poll_hope(cx, session);
+        }
         if session.is_fruitful() {
             hope.progress();
             return false;
         }
         if !hope.everywhere && !hope.reached {
             // Offline: the time begins anew.
+            hope.began = now();
             return true;
         }
         // It may be slow, but not one of several that came to nothing.
@@ -149,7 +157,7 @@ mod tests {
     /// Whether a session ends when nine seconds have passed, of which some had before its task first ran.
     async fn ends(supervisor: &mut ClientSupervisor, before: u32) -> bool {
         supervisor.hope.within = Some(9 * SECOND);
-        supervisor.hope.began = now().checked_sub(before * SECOND);
+        supervisor.hope.began = now().checked_sub(before * SECOND).unwrap();
         let session = client_session(1);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(!supervisor.poll_hope(&mut cx, &session));
