@@ -300,7 +300,7 @@ impl Builder {
             base,
             connector,
             upgrades_only: AtomicBool::new(false),
-            ceiling: Arc::default(),
+            notes: Arc::default(),
             headers: self.headers,
             encoding: self.encoding,
             limits: config.limits,

@@ -19,7 +19,7 @@ use crate::frame::{
     Batch, Close, CloseCode, Encoding, Frame, Json, Limits, Retry, Role, SessionId, TransportKind,
 };
 use crate::transport::{
-    BodyCeiling, BoxError, Endpoint, Polling, SUBPROTOCOL, Streaming, Transport, TransportError, WebSocket,
+    BoxError, Endpoint, PathNotes, Polling, SUBPROTOCOL, Streaming, Transport, TransportError, WebSocket,
     media, not_ours, pause_before_repeat, session_uri,
 };
 
@@ -37,8 +37,8 @@ const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 pub(super) struct Dialer {
     pub(super) base: Uri,
     pub(super) connector: Connector,
-    /// What passes in one request.
-    pub(super) ceiling: Arc<BodyCeiling>,
+    /// What requests have found out about the way to the server.
+    pub(super) notes: Arc<PathNotes>,
     /// Set when this server was found to take WebSockets by HTTP/1.1 only.
     pub(super) upgrades_only: AtomicBool,
     pub(super) headers: HeaderMap,
@@ -167,7 +167,7 @@ impl Dialer {
             .headers(self.headers.clone())
             .encoding(self.encoding)
             .limits(self.limits)
-            .body_ceiling(Arc::clone(&self.ceiling)))
+            .path_notes(Arc::clone(&self.notes)))
     }
 
     /// Opens a WebSocket, on HTTP/2 where that was agreed on and the server allows it.
@@ -204,7 +204,7 @@ impl Dialer {
     /// Forgets what was found out about the way to the server.
     pub(super) fn forget(&self) {
         self.upgrades_only.store(false, Ordering::Relaxed);
-        self.ceiling.forget();
+        self.notes.forget();
     }
 
     async fn in_time<T>(&self, opening: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
-use super::{BodyCeiling, TransportError, media};
+use super::{PathNotes, TransportError, media};
 use crate::frame::{Batch, DecodeError, Encoding, Frame, Limits, Role, SessionId};
 
 /// After such pauses a request is made again that is one too many for somebody on the way (429), and after the first three
@@ -66,7 +66,7 @@ pub struct Endpoint {
     encoding: Encoding,
     limits: Limits,
     push_timeout: Duration,
-    ceiling: Arc<BodyCeiling>,
+    notes: Arc<PathNotes>,
 }
 
 impl Endpoint {
@@ -79,7 +79,7 @@ impl Endpoint {
             encoding: Encoding::Json,
             limits: Limits::default(),
             push_timeout: Duration::from_secs(3),
-            ceiling: Arc::default(),
+            notes: Arc::default(),
         }
     }
 
@@ -105,22 +105,23 @@ impl Endpoint {
     }
 
     /// After how long, at most, a push without an answer is given up: within it four times as long as the last one
-    /// took, at least a second. A large one has a second more for each 16 KiB. Default: 3 s.
+    /// took, at least a second; but where three round trips take longer, so long, up to 15 s. A large one has a second more for
+    /// each 16 KiB. Default: 3 s.
     #[must_use]
     pub fn push_timeout(mut self, timeout: Duration) -> Self {
         self.push_timeout = timeout;
         self
     }
 
-    /// Shares what is known of the sizes that pass. Default: nothing is.
+    /// Shares what is known of the path. Default: nothing is.
     #[must_use]
-    pub fn body_ceiling(mut self, ceiling: Arc<BodyCeiling>) -> Self {
-        self.ceiling = ceiling;
+    pub fn path_notes(mut self, notes: Arc<PathNotes>) -> Self {
+        self.notes = notes;
         self
     }
 
-    pub(super) fn ceiling(&self) -> &BodyCeiling {
-        &self.ceiling
+    pub(super) fn notes(&self) -> &PathNotes {
+        &self.notes
     }
 
     pub(super) fn encoding_used(&self) -> Encoding {

@@ -4,10 +4,10 @@
 //! rule of the protocol lives here. It implements `docs/PROTOCOL.md`, "Transports".
 
 mod adapter;
-mod ceiling;
 mod exchange;
 pub mod media;
 mod outbox;
+mod path_notes;
 mod pipe;
 mod plain;
 mod plain_events;
@@ -24,10 +24,10 @@ mod websocket;
 use std::task::{Context, Poll, Waker};
 
 pub use self::adapter::{Adapted, Reader, Writer};
-pub use self::ceiling::BodyCeiling;
 pub use self::exchange::{BoxError, Endpoint, Exchange, ExchangeBody};
 #[cfg(feature = "client")]
 pub(crate) use self::exchange::{not_ours, pause_before_repeat, session_uri};
+pub use self::path_notes::PathNotes;
 pub use self::pipe::{Pipe, pipe};
 pub use self::plain::PlainWebSocket;
 pub use self::plain_events::PlainEvents;

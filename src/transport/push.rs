@@ -49,8 +49,6 @@ pub(super) struct Uplink {
     /// When the request under way began whose answer is measured, and how long the last one took.
     began: Instant,
     trip: Duration,
-    /// The shortest: others may have waited in a queue.
-    least_trip: Option<Duration>,
     /// The answer to a push, of which frames are left to be received.
     answer: Option<Answer>,
     /// How often a request was turned down for now, and what the push in flight has seen of it.
@@ -128,7 +126,6 @@ impl Uplink {
             fault: None,
             began: Instant::now(),
             trip: Duration::ZERO,
-            least_trip: None,
             answer: None,
             turned_down: Arc::default(),
             seen: 0,
@@ -176,7 +173,7 @@ impl Uplink {
             Stage::Greeted(_) => false,
             Stage::Welcomed(_) => self.flight.is_none() && self.answer.is_none(),
         };
-        if open && !self.outbox.is_full() && !self.endpoint.ceiling().is_reached(self.outbox.len()) {
+        if open && !self.outbox.is_full() && !self.endpoint.notes().is_reached(self.outbox.len()) {
             return Poll::Ready(());
         }
         keep_waker(&mut self.sender, cx);
@@ -206,10 +203,10 @@ impl Uplink {
         if !is_too_large(error) {
             return;
         }
-        let ceiling = self.endpoint.ceiling();
-        ceiling.lower(self.sent.bytes);
+        let notes = self.endpoint.notes();
+        notes.lower(self.sent.bytes);
         if self.sent.messages == 1 {
-            self.fault = Some(if ceiling.refused_alone() { Fault::Everywhere } else { Fault::Here });
+            self.fault = Some(if notes.refused_alone() { Fault::Everywhere } else { Fault::Here });
         }
     }
 
@@ -249,8 +246,8 @@ impl Uplink {
         let limits = self.endpoint.limits_used();
         self.outbox.lower_limits(&limits, welcome.max_message_bytes, welcome.max_batch_bytes);
         if let Stage::Greeted(hello) = &self.stage {
-            let took = self.began.elapsed();
-            (self.trip, self.least_trip) = (took, Some(took));
+            self.trip = self.began.elapsed();
+            self.endpoint.notes().took(self.trip);
             // What was fed against the contract, before this, has no push to go in: it is lost.
             drop(self.outbox.take());
             self.next = Sent::default();
@@ -282,14 +279,10 @@ impl Uplink {
         }
     }
 
-    fn note_trip(&mut self, took: Duration) {
-        self.trip = took;
-        self.least_trip = Some(self.least_trip.map_or(took, |least| least.min(took)));
-    }
-
     /// How long a push of so many bytes may take: the answer time of `docs/PROTOCOL.md`, "Paths".
     fn patience(&self, bytes: usize) -> Duration {
-        let slow = self.least_trip.map_or(Duration::ZERO, |trip| trip.saturating_mul(3).min(MOST_PATIENCE));
+        let least = self.endpoint.notes().least_trip().unwrap_or_default();
+        let slow = least.saturating_mul(3).min(MOST_PATIENCE);
         let most = self.endpoint.push_timeout_used().max(slow);
         let trip = self.trip.saturating_mul(4).clamp(LEAST_PATIENCE.min(most), most);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -313,10 +306,11 @@ impl Uplink {
                 Poll::Ready(Ok(answer)) => {
                     self.flight = None;
                     if self.sent.messages > 0 {
-                        self.endpoint.ceiling().passed();
-                        self.endpoint.ceiling().answered(self.sent.bytes);
+                        self.endpoint.notes().passed();
+                        self.endpoint.notes().answered(self.sent.bytes);
                     }
-                    self.note_trip(self.began.elapsed());
+                    self.trip = self.began.elapsed();
+                    self.endpoint.notes().took(self.trip);
                     self.answer = Some(answer);
                 }
                 Poll::Ready(Err(error)) => {
@@ -357,7 +351,7 @@ impl Uplink {
     /// The push in flight was not answered: perhaps for its size, so that the next one is smaller.
     fn lost(&mut self) -> Received {
         if self.sent.messages > 1 {
-            self.endpoint.ceiling().lost(self.sent.bytes);
+            self.endpoint.notes().lost(self.sent.bytes);
         }
         self.ended(false)
     }

@@ -114,7 +114,7 @@ pub(super) mod tests {
             base: "http://localhost/live".parse().unwrap(),
             connector: Connector::new(Proxies::default(), &Roots::default(), SECOND).unwrap(),
             upgrades_only: AtomicBool::new(false),
-            ceiling: Arc::default(),
+            notes: Arc::default(),
             headers: http::HeaderMap::new(),
             encoding: Encoding::Json,
             limits: Limits::default(),

@@ -152,10 +152,20 @@ async fn next(asked: &mut mpsc::Receiver<Asked>, client: &mut impl Transport) ->
 
 /// Says `hello` and is welcomed.
 async fn greet<T: Transport>(client: &mut T, asked: &mut mpsc::Receiver<Asked>) -> ResponseTransport {
+    greet_after(Duration::ZERO, client, asked).await
+}
+
+/// The same, where the welcome takes so long.
+async fn greet_after<T: Transport>(
+    trip: Duration,
+    client: &mut T,
+    asked: &mut mpsc::Receiver<Asked>,
+) -> ResponseTransport {
     let greeting = hello(client.kind());
     feed(client, std::slice::from_ref(&greeting)).await;
     let mut request = next(asked, client).await;
     assert_eq!(request.frames, [greeting]);
+    tokio::time::sleep(trip).await;
     feed(&mut request.answer, &[welcome()]).await;
     assert_eq!(watchdog(recv_frame(client)).await, welcome());
     request.answer
@@ -312,6 +322,24 @@ async fn a_push_unanswered_for_a_second_is_given_up() {
             feed(&mut stream, &[Frame::Ping(None)]).await;
             assert_eq!(recv_frame(&mut client).await, Frame::Ping(None));
         }
+    }
+}
+
+/// Three of the shortest round trip, where that is longer than 3 s: what took long later had waited in a queue.
+#[tokio::test(start_paused = true)]
+async fn a_push_has_longer_where_a_round_trip_takes_seconds_but_not_for_one_that_waited() {
+    let seconds = Duration::from_secs;
+    for (trips, patience) in [(&[2, 2][..], 6), (&[2, 1], 3), (&[1, 7], 3)] {
+        let (endpoint, mut asked) = direct();
+        let [first, second] = [trips[0], trips[1]].map(seconds);
+        greet_after(first, &mut Streaming::new(endpoint.clone()), &mut asked).await;
+        let mut client = Streaming::new(endpoint);
+        let _stream = greet_after(second, &mut client, &mut asked).await;
+        let begun = tokio::time::Instant::now();
+        feed(&mut client, &[message(1, "a")]).await;
+        let _silent = next(&mut asked, &mut client).await;
+        assert!(matches!(received(&mut client).await, Received::PushEnded { answered: false }));
+        assert_eq!(begun.elapsed().as_secs(), patience, "{trips:?}");
     }
 }
 

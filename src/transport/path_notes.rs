@@ -1,6 +1,7 @@
-//! What a path takes in one request, as far as that is known.
+//! What requests have found out about their path.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// How often in a row a message that goes alone may be refused before it is clear that it cannot pass.
 const REFUSALS: u32 = 6;
@@ -11,28 +12,32 @@ const LEAST: usize = 1 << 10;
 /// From here on nothing needs to be held back.
 const ENOUGH: usize = 1 << 20;
 
-/// The size from which on a request takes no more frames: boxes on the way refuse larger bodies by `413`, or cut the
-/// connection.
+/// What requests have found out about their path: what passes in one, and how long a round trip takes at least.
 ///
 /// It is shared by the endpoints of one client, so that what one attachment has learned the next one knows.
 #[derive(Debug)]
-pub struct BodyCeiling {
+pub struct PathNotes {
+    /// The size from which on a request takes no more frames: boxes on the way refuse larger bodies by `413`, or cut the
+    /// connection.
     bytes: AtomicUsize,
     /// The same for now, because larger ones were lost: it grows as others are answered.
     cautious: AtomicUsize,
     /// How many messages were refused that went alone, in a row.
     refusals: AtomicU32,
+    /// The shortest round trip in microseconds: others may have waited in a queue.
+    least_trip: AtomicU64,
 }
 
-impl Default for BodyCeiling {
+impl Default for PathNotes {
     /// Nothing is known: the limits of both ends are all that counts.
     fn default() -> Self {
         let none = || AtomicUsize::new(usize::MAX);
-        Self { bytes: none(), cautious: none(), refusals: AtomicU32::new(0) }
+        let least_trip = AtomicU64::new(u64::MAX);
+        Self { bytes: none(), cautious: none(), refusals: AtomicU32::new(0), least_trip }
     }
 }
 
-impl BodyCeiling {
+impl PathNotes {
     /// Whether a body of so many bytes, if it is not empty, is to take no more.
     pub(super) fn is_reached(&self, bytes: usize) -> bool {
         let most = self.bytes.load(Ordering::Relaxed).min(self.cautious.load(Ordering::Relaxed));
@@ -74,12 +79,25 @@ impl BodyCeiling {
     pub fn forget(&self) {
         self.bytes.store(usize::MAX, Ordering::Relaxed);
         self.cautious.store(usize::MAX, Ordering::Relaxed);
+        self.least_trip.store(u64::MAX, Ordering::Relaxed);
         self.passed();
     }
 
     /// Notes that a message has passed.
     pub(super) fn passed(&self) {
         self.refusals.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes how long a request took to its answer.
+    pub(super) fn took(&self, trip: Duration) {
+        let trip = u64::try_from(trip.as_micros()).unwrap_or(u64::MAX);
+        self.least_trip.fetch_min(trip, Ordering::Relaxed);
+    }
+
+    /// The shortest round trip; none where no request was answered.
+    pub(super) fn least_trip(&self) -> Option<Duration> {
+        let least = self.least_trip.load(Ordering::Relaxed);
+        (least != u64::MAX).then(|| Duration::from_micros(least))
     }
 }
 
@@ -89,37 +107,50 @@ mod tests {
 
     #[test]
     fn each_refusal_halves_what_goes_together_down_to_one_message() {
-        let ceiling = BodyCeiling::default();
-        assert!(!ceiling.is_reached(1 << 40));
-        ceiling.lower(100_000);
-        assert!(ceiling.is_reached(50_000) && !ceiling.is_reached(49_999));
-        ceiling.lower(90_000);
-        assert!(ceiling.is_reached(25_000) && !ceiling.is_reached(24_999));
-        (0..20).for_each(|_| ceiling.lower(60_000));
-        assert!(ceiling.is_reached(1) && !ceiling.is_reached(0));
+        let notes = PathNotes::default();
+        assert!(!notes.is_reached(1 << 40));
+        notes.lower(100_000);
+        assert!(notes.is_reached(50_000) && !notes.is_reached(49_999));
+        notes.lower(90_000);
+        assert!(notes.is_reached(25_000) && !notes.is_reached(24_999));
+        (0..20).for_each(|_| notes.lower(60_000));
+        assert!(notes.is_reached(1) && !notes.is_reached(0));
     }
 
     #[test]
     fn what_is_lost_is_halved_and_what_is_answered_lets_it_grow() {
-        let ceiling = BodyCeiling::default();
-        ceiling.lost(20_000);
-        assert!(ceiling.is_reached(10_000) && !ceiling.is_reached(9_999));
-        ceiling.answered(9_000);
-        assert!(ceiling.is_reached(10_000), "it was smaller than it might have been");
-        ceiling.answered(10_100);
-        assert!(!ceiling.is_reached(11_000) && ceiling.is_reached(11_250));
-        (0..20).for_each(|_| ceiling.lost(60_000));
-        assert!(ceiling.is_reached(LEAST) && !ceiling.is_reached(LEAST - 1));
-        (0..70).for_each(|_| ceiling.answered(1 << 20));
-        assert!(!ceiling.is_reached(1 << 30), "nothing is left of it");
+        let notes = PathNotes::default();
+        notes.lost(20_000);
+        assert!(notes.is_reached(10_000) && !notes.is_reached(9_999));
+        notes.answered(9_000);
+        assert!(notes.is_reached(10_000), "it was smaller than it might have been");
+        notes.answered(10_100);
+        assert!(!notes.is_reached(11_000) && notes.is_reached(11_250));
+        (0..20).for_each(|_| notes.lost(60_000));
+        assert!(notes.is_reached(LEAST) && !notes.is_reached(LEAST - 1));
+        (0..70).for_each(|_| notes.answered(1 << 20));
+        assert!(!notes.is_reached(1 << 30), "nothing is left of it");
     }
 
     #[test]
     fn one_message_is_hopeless_after_some_refusals_in_a_row() {
-        let ceiling = BodyCeiling::default();
-        assert!((1..REFUSALS).all(|_| !ceiling.refused_alone()));
-        ceiling.passed();
-        assert!((1..REFUSALS).all(|_| !ceiling.refused_alone()));
-        assert!(ceiling.refused_alone());
+        let notes = PathNotes::default();
+        assert!((1..REFUSALS).all(|_| !notes.refused_alone()));
+        notes.passed();
+        assert!((1..REFUSALS).all(|_| !notes.refused_alone()));
+        assert!(notes.refused_alone());
+    }
+
+    #[test]
+    fn the_shortest_round_trip_counts_until_the_path_is_another_one() {
+        let notes = PathNotes::default();
+        assert_eq!(notes.least_trip(), None);
+        [700, 200, 9_000].map(|ms| notes.took(Duration::from_millis(ms)));
+        assert_eq!(notes.least_trip(), Some(Duration::from_millis(200)));
+        notes.lost(4_000);
+        notes.lower(4_000);
+        notes.forget();
+        assert_eq!(notes.least_trip(), None);
+        assert!(!notes.is_reached(1 << 40));
     }
 }
