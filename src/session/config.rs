@@ -64,7 +64,8 @@ pub struct Config {
     /// Client: the longest from `hello` to `welcome`. Default: 10 s.
     pub welcome_within: Duration,
     /// Client: the most that is waited for what takes one round trip: the proof that a path carries both ways, the
-    /// answer to a `ping`. Within it four round trips, at least 1 s; but where three take longer, so long, up to 15 s. Default: 3 s.
+    /// answer to a `ping`. Within it four round trips, at least 1 s; but where three of the shorter of the last two take longer,
+    /// so long, up to 15 s. Default: 3 s.
     pub prove_within: Duration,
     /// Client: the longest from `attach` to its answer, where `prove_within` does not end it before. Default: 5 s.
     pub attach_within: Duration,

@@ -60,8 +60,8 @@ impl Lesson {
 pub(super) struct Path {
     /// The round trip that was measured last.
     round_trip: Option<Duration>,
-    /// The shortest that was measured: others may have waited in a queue.
-    least_round_trip: Option<Duration>,
+    /// The one before it.
+    round_trip_before: Option<Duration>,
     pub(super) holds: Holds,
     ping_after: Option<Duration>,
     /// What carries the session, or is about to.
@@ -112,7 +112,7 @@ impl Path {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             round_trip: None,
-            least_round_trip: None,
+            round_trip_before: None,
             holds: Holds::new(config.hold),
             ping_after: None,
             carrier: None,
@@ -134,8 +134,7 @@ impl Path {
 
 impl Path {
     fn note_round_trip(&mut self, took: Duration) {
-        self.round_trip = Some(took);
-        self.least_round_trip = Some(self.least_round_trip.map_or(took, |least| least.min(took)));
+        self.round_trip_before = self.round_trip.replace(took);
     }
 
     /// When bytes came last by an attachment, those of a frame that is not whole included.
@@ -161,9 +160,10 @@ impl Session {
         most.max(trip.saturating_mul(3).min(LONGEST_ANSWER_TIME))
     }
 
-    /// Client: the shortest round trip that was measured.
+    /// Client: the shorter of the last two round trips: one alone may have waited in a queue.
     pub(crate) fn least_round_trip(&self) -> Option<Duration> {
-        self.client.as_ref()?.path.least_round_trip
+        let path = &self.client.as_ref()?.path;
+        path.round_trip.into_iter().chain(path.round_trip_before).min()
     }
 
     /// Client: the round trip that was measured last.

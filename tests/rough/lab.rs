@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -25,7 +25,11 @@ pub(crate) struct Lab {
     pub(crate) runs: Arc<AtomicUsize>,
     /// The server's ends.
     pub(crate) senders: mpsc::UnboundedReceiver<Sender>,
+    detour: Detour,
 }
+
+/// By how much every round trip is longer than it was, from now on, in milliseconds.
+type Detour = Arc<AtomicU64>;
 
 impl Lab {
     pub(crate) async fn new(rules: &[Rule]) -> Self {
@@ -51,15 +55,21 @@ impl Lab {
         });
         let network = network.await.unwrap();
         network.replace(rules.iter().copied());
-        Self { network, runs, senders }
+        Self { network, runs, senders, detour: Detour::default() }
+    }
+
+    /// From now on every round trip is so much longer, on connections that are open as well.
+    pub(crate) fn detour(&self, by: Duration) {
+        self.detour.store(u64::try_from(by.as_millis()).unwrap(), SeqCst);
     }
 
     /// A client as it is by default, so many round trips away.
     pub(crate) fn client(&self, transports: &[TransportKind], round_trip: Duration) -> Builder {
         let connect = self.network.connector();
+        let detour = Arc::clone(&self.detour);
         Client::builder(self.network.url("/live"))
             .transports(transports.iter().copied())
-            .connector(move || far_away(connect(), round_trip))
+            .connector(move || far_away(connect(), round_trip, Arc::clone(&detour)))
             .verdicts(Arc::new(MemoryVerdicts::new()))
     }
 }
@@ -68,15 +78,17 @@ impl Lab {
 async fn far_away(
     connecting: impl Future<Output = io::Result<DuplexStream>>,
     round_trip: Duration,
+    detour: Detour,
 ) -> io::Result<DuplexStream> {
-    sleep(round_trip).await;
+    let round_trip = move || round_trip + Duration::from_millis(detour.load(SeqCst));
+    sleep(round_trip()).await;
     let (theirs, (near, ours)) = (connecting.await?, duplex(64 << 10));
     let ((from_far, to_far), (from_near, to_near)) = (split(theirs), split(ours));
     tokio::spawn(async move {
         // The end of either direction is the end of both.
         tokio::select! {
-            _ = delay(from_near, to_far, round_trip / 2) => {}
-            _ = delay(from_far, to_near, round_trip / 2) => {}
+            _ = delay(from_near, to_far, || round_trip() / 2) => {}
+            _ = delay(from_far, to_near, || round_trip() / 2) => {}
         }
     });
     Ok(near)
@@ -86,14 +98,14 @@ async fn far_away(
 async fn delay(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    by: Duration,
+    by: impl Fn() -> Duration,
 ) -> io::Result<()> {
     let (put, mut take) = mpsc::channel::<(Instant, Vec<u8>)>(64);
     let reading = async move {
         loop {
             let mut piece = Vec::with_capacity(16 << 10);
             let ended = from.read_buf(&mut piece).await? == 0;
-            if put.send((Instant::now() + by, piece)).await.is_err() || ended {
+            if put.send((Instant::now() + by(), piece)).await.is_err() || ended {
                 return Ok(());
             }
         }

@@ -316,3 +316,42 @@ async fn where_a_round_trip_takes_seconds_sessions_live() {
         );
     }
 }
+
+/// As who leaves the house, and the cell is crowded: what was measured before says little.
+#[tokio::test(start_paused = true)]
+async fn where_round_trips_come_to_take_seconds_sessions_live() {
+    let sets = [vec![WebSocket], vec![Sse], vec![LongPolling], ALL.to_vec()];
+    let slower = |set| [1500, 2500, 4000].map(|by| (set, by * MS));
+    for ((transports, by), cut) in sets.iter().flat_map(slower).flat_map(|case| [(case, false), (case, true)])
+    {
+        let lab = Lab::new(&[]).await;
+        let mut client = lab.client(transports, ROUND_TRIP).connect().await.unwrap();
+        let sender = client.sender();
+        let talk = tokio::spawn(async move {
+            while sender.send("hello?").await.is_ok() {
+                sleep(SECOND).await;
+            }
+        });
+        let (mut slowest, mut slowest_later) = (Duration::ZERO, Duration::ZERO);
+        for n in 0..150 {
+            if n == 20 {
+                lab.detour(by);
+                if cut {
+                    client.cut();
+                }
+            }
+            let began = Instant::now();
+            let echoed = timeout(30 * SECOND, client.recv()).await;
+            assert!(matches!(echoed, Ok(Ok(_))), "{transports:?}, {by:?}: {:?}", client.transport_history());
+            slowest = slowest.max(began.elapsed());
+            slowest_later = if n < 60 { Duration::ZERO } else { slowest_later.max(began.elapsed()) };
+        }
+        talk.abort();
+        let history = client.transport_history();
+        println!("{transports:?}, {by:?}, cut: {cut}: {slowest:?}, then {slowest_later:?}");
+        // It is found out by two attachments at most, and by the races of what carries again.
+        assert!(history.len() <= transports.len() + 2, "{transports:?}, {by:?}: {history:?}");
+        // Moving to a better one costs two round trips.
+        assert!(slowest_later <= 2 * by + SECOND, "{transports:?}, {by:?}: {slowest_later:?}, {history:?}");
+    }
+}

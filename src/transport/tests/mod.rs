@@ -325,7 +325,7 @@ async fn a_push_unanswered_for_a_second_is_given_up() {
     }
 }
 
-/// Three of the shortest round trip, where that is longer than 3 s: what took long later had waited in a queue.
+/// Three of the shorter of two round trips, where that is longer than 3 s: what took long alone had waited in a queue.
 #[tokio::test(start_paused = true)]
 async fn a_push_has_longer_where_a_round_trip_takes_seconds_but_not_for_one_that_waited() {
     let seconds = Duration::from_secs;
