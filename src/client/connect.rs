@@ -5,7 +5,6 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::header::PROXY_AUTHENTICATE;
 use http::uri::Scheme;
@@ -20,6 +19,7 @@ use crate::transport::BoxError;
 
 use super::ConnectError;
 use super::link::{Link, LinkSource, Stream};
+use super::patience::Patience;
 use super::proxy::Proxies;
 use super::tls::{Roots, Tls};
 
@@ -145,13 +145,13 @@ pub(super) struct Connector {
     proxies: Arc<Proxies>,
     tls: Arc<Tls>,
     /// Bounds the connection to each address, and each handshake.
-    patience: Duration,
+    patience: Patience,
 }
 
 impl Connector {
     /// # Errors
     /// When a proxy's URL, or the file of roots, is of no use.
-    pub(super) fn new(proxies: Proxies, roots: &Roots, patience: Duration) -> Result<Self, ConnectError> {
+    pub(super) fn new(proxies: Proxies, roots: &Roots, patience: Patience) -> Result<Self, ConnectError> {
         Ok(Self { links: None, proxies: Arc::new(proxies), tls: Arc::new(Tls::new(roots)?), patience })
     }
 
@@ -174,7 +174,7 @@ impl Connector {
 
     /// Bounds a future by the patience for one step.
     pub(super) async fn in_time<T>(&self, step: impl Future<Output = T>) -> Option<T> {
-        timeout(self.patience, step).await.ok()
+        timeout(self.patience.get(), step).await.ok()
     }
 
     /// Speaks TLS on a link, with the host of a URL.
@@ -186,7 +186,7 @@ impl Connector {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(self.patience));
+        connector.set_connect_timeout(Some(self.patience.get()));
         connector
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
@@ -27,6 +27,7 @@ use super::connect::{Connector, LinkError, Purpose, Setup};
 use super::exchange::HyperExchange;
 use super::http2::{self, Asked};
 use super::link::{Link, Protocol, Stream};
+use super::patience::Patience;
 use super::token::{Freshness, TokenSource};
 
 /// How long to wait where there are too many requests (429; RFC 6585, section 4) and the answer does not say.
@@ -45,7 +46,7 @@ pub(super) struct Dialer {
     pub(super) encoding: Encoding,
     pub(super) limits: Limits,
     /// Bounds each step: the token, the connection, the handshake.
-    pub(super) patience: Duration,
+    pub(super) patience: Patience,
     pub(super) tokens: Option<TokenSource>,
 }
 
@@ -130,7 +131,7 @@ impl Dialer {
     /// Fetches a token, if there is a source of them.
     pub(super) async fn token(&self, freshness: Freshness) -> Result<Option<Json>, DialError> {
         let Some(source) = &self.tokens else { return Ok(None) };
-        match timeout(self.patience, source.fetch(freshness)).await {
+        match timeout(self.patience.get(), source.fetch(freshness)).await {
             Ok(Ok(token)) => Ok(Some(token)),
             Ok(Err(error)) => {
                 let reason = format!("there is no token: {}", chain(error.as_ref()));
@@ -141,7 +142,7 @@ impl Dialer {
     }
 
     async fn connect(&self, purpose: Purpose) -> Result<Stream, DialError> {
-        match timeout(self.patience, self.connector.connect(&self.base, purpose)).await {
+        match timeout(self.patience.get(), self.connector.connect(&self.base, purpose)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(self.judge_link(&error)),
             Err(_) => Err(DialError::new(Verdict::Host, "the server cannot be reached in time")),
@@ -201,6 +202,11 @@ impl Dialer {
         Ok(opened)
     }
 
+    /// Has each step take as long as is right after so much time without a transport.
+    pub(super) fn adapt(&self, adrift: Duration) {
+        self.patience.adapt(adrift, self.notes.least_trip().unwrap_or_default());
+    }
+
     /// Forgets what was found out about the way to the server.
     pub(super) fn forget(&self) {
         self.upgrades_only.store(false, Ordering::Relaxed);
@@ -209,14 +215,18 @@ impl Dialer {
 
     async fn in_time<T>(&self, opening: impl Future<Output = Result<T, DialError>>) -> Result<T, DialError> {
         let late = |_| DialError::new(Verdict::Transport, "the upgrade was not answered in time");
-        timeout(self.patience, opening).await.map_err(late)?
+        timeout(self.patience.get(), opening).await.map_err(late)?
     }
 
     async fn upgrade(&self, stream: Stream, session: SessionId) -> Result<WebSocket<Link>, DialError> {
         let request = self.upgrade_request(session).map_err(|error| DialError::unsaid(error.as_ref()))?;
+        let asked = Instant::now();
         let opened = WebSocket::dial(stream.into_inner(), request, self.encoding, self.limits).await;
         match opened {
-            Ok((transport, _)) => Ok(transport),
+            Ok((transport, _)) => {
+                self.notes.took(asked.elapsed());
+                Ok(transport)
+            }
             Err(tungstenite::Error::Http(response)) => Err(self.judge(*response)),
             Err(error) => Err(DialError::unsaid(&error)),
         }

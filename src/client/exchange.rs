@@ -127,6 +127,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::client::patience::Patience;
     use crate::client::proxy::Proxies;
     use crate::client::tls::Roots;
 
@@ -158,7 +159,8 @@ mod tests {
         let connections = Arc::new(Mutex::new(0));
         let server = tokio::spawn(serve(listener, answers, Arc::clone(&connections)));
         let connector =
-            Connector::new(Proxies::default(), &Roots::default(), Duration::from_secs(5)).unwrap();
+            Connector::new(Proxies::default(), &Roots::default(), Patience::new(Duration::from_secs(5)))
+                .unwrap();
         let first = connector.connect(&uri, crate::client::connect::Purpose::Requests).await.unwrap();
         let exchange = HyperExchange::new(first, connector);
         let mut answered = Vec::new();

@@ -20,6 +20,7 @@ mod http2;
 mod http2;
 mod learning;
 mod link;
+mod patience;
 mod plan;
 #[cfg(feature = "proxy")]
 mod proxy;

@@ -97,14 +97,14 @@ impl PathNotes {
     }
 
     /// Notes how long a request took to its answer.
-    pub(super) fn took(&self, trip: Duration) {
+    pub fn took(&self, trip: Duration) {
         let trip = u64::try_from(trip.as_micros()).unwrap_or(u64::MAX);
         self.trip_before.store(self.last_trip.swap(trip, Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The shorter of the last two round trips, for one alone may have waited in a queue; none where no request was
     /// answered.
-    pub(super) fn least_trip(&self) -> Option<Duration> {
+    pub fn least_trip(&self) -> Option<Duration> {
         let least = self.last_trip.load(Ordering::Relaxed).min(self.trip_before.load(Ordering::Relaxed));
         (least != u64::MAX).then(|| Duration::from_micros(least))
     }

@@ -121,6 +121,11 @@ impl ClientSupervisor {
         self.pause(wait);
     }
 
+    /// For how long nothing has carried the session, if nothing does.
+    pub(super) fn adrift_for(&self) -> Duration {
+        now().saturating_duration_since(self.adrift)
+    }
+
     pub(super) fn pause_after_failure(&mut self, at_least: Option<Duration>) {
         self.attempts = self.attempts.saturating_add(1);
         if self.max_attempts.is_some_and(|max| self.attempts >= max) {
@@ -132,7 +137,7 @@ impl ClientSupervisor {
         }
         let now = now();
         let took = now.saturating_duration_since(self.trying.unwrap_or(now));
-        let adrift = now.saturating_duration_since(self.adrift);
+        let adrift = self.adrift_for();
         let wait = self.pauses.after_failure(Attempt { took, adrift }, at_least, random());
         self.pause(wait);
     }

@@ -233,6 +233,8 @@ impl ClientSupervisor {
             TokenState::FreshWanted | TokenState::FreshTried => Freshness::Fresh,
             TokenState::Usual => Freshness::Any,
         };
+        let adrift = if self.carrier.is_some() { Duration::ZERO } else { self.adrift_for() };
+        self.dialer.adapt(adrift);
         self.trying.get_or_insert_with(now);
         tracing::debug!(session = %self.session, transport = %target.kind, "dialling");
         self.step = Step::Dialling(Dialling::new(&self.dialer, self.session, target, freshness));

@@ -91,6 +91,7 @@ pub(super) mod tests {
     use crate::client::Backoff;
     use crate::client::connect::Connector;
     use crate::client::dial::Dialer;
+    use crate::client::patience::Patience;
     use crate::client::plan::Plan;
     use crate::client::proxy::Proxies;
     use crate::client::tls::Roots;
@@ -112,13 +113,13 @@ pub(super) mod tests {
     pub(in crate::client::supervisor) fn fresh() -> ClientSupervisor {
         let dialer = Dialer {
             base: "http://localhost/live".parse().unwrap(),
-            connector: Connector::new(Proxies::default(), &Roots::default(), SECOND).unwrap(),
+            connector: Connector::new(Proxies::default(), &Roots::default(), Patience::new(SECOND)).unwrap(),
             upgrades_only: AtomicBool::new(false),
             notes: Arc::default(),
             headers: http::HeaderMap::new(),
             encoding: Encoding::Json,
             limits: Limits::default(),
-            patience: SECOND,
+            patience: Patience::new(SECOND),
             tokens: None,
         };
         let plan = Plan::new(TransportKind::ALL.to_vec());
