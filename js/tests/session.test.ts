@@ -471,7 +471,7 @@ for (const [answered, why] of [[true, "unproved"], [false, "silent"]] as const) 
 }
 
 test("what a round trip took decides how long the next may take", () => {
-  for (const [trip, patience] of [[10, 1000], [500, 2000], [5000, 3000]] as const) {
+  for (const [trip, patience] of [[10, 1000], [500, 2000], [900, 3000], [1500, 4500], [9000, 15_000]] as const) {
     const { dial, said, hear, pass, saw } = begin();
     const bound = dial("sse");
     said(bound);

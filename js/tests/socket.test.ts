@@ -904,3 +904,28 @@ test("what worked for an origin is remembered for a while, and tried first", asy
     else Reflect.deleteProperty(globalThis, "localStorage");
   }
 });
+
+test("where round trips take seconds, from the begin or from some time on, it lives and all arrives", async () => {
+  const sets = [["websocket"], ["long-polling"], ["websocket", "long-polling"]] as const;
+  for (const transports of sets)
+    for (const [before, after] of [[1500, 1500], [2500, 2500], [4000, 4000], [100, 1500], [100, 2500], [100, 4000]] as const) {
+      host = begin();
+      host.trip = before;
+      host.handle = (session, [, , , body]) => session.send("msg", 0, JSON.stringify(body), 8);
+      const { socket, heard, states } = await open({ transports });
+      for (let number = 0; number < 60; number++) {
+        if (number === 20) host.trip = after;
+        socket.send(number);
+        await pass(1000);
+      }
+      const changes = states.length;
+      await pass(4 * after);
+      const name = `${transports}, ${before} ms, then ${after} ms: ${states.map(({ status }) => status)}`;
+      assert.deepEqual(heard, Array.from({ length: 60 }, (_, number) => number), name);
+      assert.equal(socket.state.status, "connected", name);
+      // A WebSocket may take the place of long-polling.
+      assert.ok(states.length <= changes + 1, name);
+      socket.close();
+      await pass(10_000);
+    }
+});

@@ -49,6 +49,8 @@ const CAREFUL = 2;
 const VERDICT = 600_000;
 /** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
 const SLOW = 4;
+/** Round trips of up to so much are waited for, three times over. */
+const SLOWEST = 5_000;
 /** A box may forget a connection that was silent for so long or longer. */
 const FORGOTTEN = 5_000;
 /** The longest that a path is left unproved because messages go on coming. */
@@ -84,8 +86,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   /** After so much silence a path of a kind is asked, and so long a poll is held, because one did not outlive twice the time; until
    * when that counts. */
   const calms: Partial<Record<TransportKind, readonly [silence: number, until: number]>> = {};
-  /** The latest round trip that was measured; unknown it is long. */
-  let trip = Infinity;
+  /** The latest round trip that was measured, and the one before it. */
+  let trip = 1000;
+  let tripBefore = Infinity;
   let maxMessage = limits.message_;
   let maxBatch = limits.batch_;
   let offered: readonly TransportKind[] = [];
@@ -147,8 +150,10 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     bound.attachDue_ = bound.kind_ !== "long-polling";
   };
 
-  /** How long to wait for what takes one round trip. */
-  const answerTime = () => Math.min(Math.max(trip * 4, 1000), config.proveWithin_) + (outbox.flying_() >> SLOW);
+  /** How long to wait for what takes one round trip. Of two the longer may have waited in a queue. */
+  const answerTime = () =>
+    Math.min(Math.max(trip * 4, 1000), Math.max(config.proveWithin_, Math.min(trip, tripBefore, SLOWEST) * 3)) +
+    (outbox.flying_() >> SLOW);
 
   /** By when what is asked now is to be answered: what a box turns down for now is asked behind a pause. */
   const answerBy = ({ pausedUntil_ }: Binding) => Math.max(now, pausedUntil_) + answerTime();
@@ -277,13 +282,14 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     outbox.window_(welcome.window);
     inbox.maxMessage_((maxMessage = welcome.max_message_bytes));
     maxBatch = Math.min(limits.batch_, welcome.max_batch_bytes);
+    tripBefore = epoch ? trip : Infinity;
+    trip = now - bound.asked_;
     epoch = welcome.epoch;
     offered = welcome.transports;
     const expires = welcome.auth_expires_ms;
     if (expires != null) events.push((on) => on.auth_(expires));
     heartbeat = Math.min(welcome.heartbeat_ms, 86_400_000) || 86_400_000;
     waitingSince = Infinity;
-    trip = now - bound.asked_;
     bound.heard_ = now;
     // The path is to be proved, and attached if that is still to be said.
     bound.until_ = answerBy(bound);

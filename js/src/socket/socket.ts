@@ -209,7 +209,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     };
     const limit = (code: string) => {
       clearTimeout(attempt.timer_);
-      attempt.timer_ = setTimeout(() => fail(new ThroughlineError(code, kind)), CONNECT_TIMEOUT);
+      // A network may have become slow since it was measured.
+      const patience = Math.max(CONNECT_TIMEOUT * Math.min(1 + attempts / 4, 3), session.answerTime_() * 1.5);
+      attempt.timer_ = setTimeout(() => fail(new ThroughlineError(code, kind)), patience);
     };
     limit("token");
     let token: unknown;

@@ -1,6 +1,6 @@
 /** How long things may take, how much goes at once, and the clock by which that is judged. Times are in milliseconds. */
 
-/** How long the token and the opening of a transport may take, each. */
+/** How long the token and the opening of a transport may take, each; three times as long after eight rounds in vain. */
 export const CONNECT_TIMEOUT = 5_000;
 /** The least time that a transport has for itself before the next is dialled beside it. */
 export const HEAD_START = 250;

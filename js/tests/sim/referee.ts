@@ -10,6 +10,8 @@ import type { Config } from "../../src/session/config.js";
 import type { Why } from "../../src/session/events.js";
 import type { Session } from "../../src/session/session.js";
 
+/** The most that the answer time may be where round trips take long. */
+const LONGEST_ANSWER = 15_000;
 /** Clocks are read out of order by so much. */
 const SKEW = 101;
 
@@ -21,6 +23,8 @@ interface Seen {
   /** The message that is next here. */
   next: number | undefined;
   heard: number;
+  /** When its `hello` was said. */
+  asked: number;
   told: number;
   toldTaken: number;
   ping: number | undefined;
@@ -71,6 +75,9 @@ export class Referee {
   private peerCloses = false;
   /** Until when polls are not held for long, because a push waited behind one. */
   private shortUntil = 0;
+  /** The last two round trips, and the most that the answer time has been. */
+  private trips: readonly number[] = [];
+  private answerTime: number;
   /** Up to which message receipts may go. */
   safe = Infinity;
 
@@ -83,6 +90,7 @@ export class Referee {
     sent?: number,
   ) {
     this.window = config.early_;
+    this.answerTime = config.proveWithin_;
     this.received = this.taken = saved?.received_ ?? 0;
     this.acked = this.peerTook = saved?.acked_ ?? 0;
     this.sent = sent ?? this.acked;
@@ -109,6 +117,7 @@ export class Referee {
       stage: "greeting",
       next: undefined,
       heard: this.now(),
+      asked: this.now(),
       told: 0,
       toldTaken: 0,
       ping: undefined,
@@ -176,6 +185,7 @@ export class Referee {
     if (isMessage(frame)) return this.message(one, frame[1], frame[4]);
     switch (tag) {
       case "hello":
+        one.asked = this.now();
         this.breach(value.attachment > this.highest && value.attachment === one.attachment, "A1: a number is used twice");
         this.breach(!!value.candidate === one.candidate, "C1");
         this.highest = value.attachment;
@@ -311,6 +321,8 @@ export class Referee {
         one.proved = one.kind === "websocket";
         one.unproved = one.doubted = now;
         if (one.proved) one.trialSince = now;
+        this.trips = [now - one.asked, ...this.trips].slice(0, 2);
+        this.answerTime = Math.max(this.answerTime, Math.min(3 * Math.min(...this.trips), LONGEST_ANSWER));
         this.epoch = value.epoch;
         this.heartbeat = value.heartbeat_ms;
         this.window = value.window;
@@ -377,7 +389,7 @@ export class Referee {
       }
       this.breach(one.unanswered < 2, "Q5: pushes without answers");
       if (stage === "attached" && !one.proved && kind !== "long-polling") {
-        this.breach(now - Math.max(one.unproved, one.pausedUntil) <= config.proveWithin_ + 1000 + SKEW, "P2: a path that is not proved is kept");
+        this.breach(now - Math.max(one.unproved, one.pausedUntil) <= this.answerTime + 1000 + SKEW, "P2: a path that is not proved is kept");
       }
       const silence = 1000 * 2 ** one.questions;
       const asks = Math.max(one.heard, one.eventful) + silence;

@@ -41,6 +41,10 @@ export class Host {
   batches: string[] = [];
   hellos: Hello[] = [];
   requests = 0;
+  /** How long a round trip takes, and a connection. */
+  trip = 0;
+  /** Connections that no request uses. */
+  idle = 0;
   /** A box that takes no larger bodies. */
   largest = Infinity;
   heard: unknown[] = [];
@@ -108,7 +112,26 @@ export class Host {
     }
   }
 
-  async fetch(_url: string, init: RequestInit): Promise<Response> {
+  /** What happens so many round trips later. */
+  later(trips: number, what: () => void): void {
+    if (this.trip) setTimeout(what, this.trip * trips);
+    else queueMicrotask(what);
+  }
+  async fetch(url: string, init: RequestInit): Promise<Response> {
+    if (!this.trip) return this.answer(url, init);
+    const travel = async (trips: number) => {
+      await new Promise<void>((resolve) => this.later(trips, resolve));
+      init.signal?.throwIfAborted();
+    };
+    const reused = this.idle > 0;
+    this.idle = Math.max(this.idle - 1, 0);
+    await travel(reused ? 0.5 : 1.5);
+    const answer = await this.answer(url, init);
+    await travel(0.5);
+    this.idle++;
+    return answer;
+  }
+  async answer(_url: string, init: RequestInit): Promise<Response> {
     this.requests++;
     if (this.portal?.only?.test(init.body as string) ?? this.portal) {
       const { status, type, body, retryAfter, times = Infinity } = this.portal!;
@@ -172,7 +195,8 @@ export class FakeWebSocket {
   ) {
     host.sockets.push(this);
     if (host.mode === "hang") return;
-    queueMicrotask(() => {
+    host.later(2, () => {
+      if (this.readyState) return;
       if (host.mode === "refuse") {
         if (!--host.refusals) host.mode = "accept";
         return this.fall();
@@ -182,6 +206,10 @@ export class FakeWebSocket {
     });
   }
   send(text: string): void {
+    if (!host.trip) return this.arrive(text);
+    host.later(0.5, () => this.readyState === 1 && this.arrive(text));
+  }
+  arrive(text: string): void {
     if (host.mode === "mute") return;
     host.batches.push(text);
     const frames = read(text);
@@ -200,7 +228,7 @@ export class FakeWebSocket {
   }
   write(frames: Frame[]): void {
     const text = json.join_(frames.map(json.encode_)) as string;
-    queueMicrotask(() => this.onmessage?.({ data: text }));
+    host.later(0.5, () => this.onmessage?.({ data: text }));
   }
   close(): void {
     host.sockets = host.sockets.filter((socket) => socket !== this);
@@ -210,7 +238,7 @@ export class FakeWebSocket {
   fall(): void {
     this.readyState = 3;
     host.sockets = host.sockets.filter((socket) => socket !== this);
-    queueMicrotask(() => this.onclose?.());
+    host.later(0.5, () => this.onclose?.());
   }
 }
 
