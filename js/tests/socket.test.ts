@@ -291,6 +291,22 @@ test("a WebSocket that opens and carries nothing gets company in a quarter of a 
   assert.equal(host.sockets.length, 0, "who lost is dropped");
 });
 
+test("who is welcomed when another was asked to carry already gives way to it, and nobody is cut off", async () => {
+  const held: (() => void)[] = (host.held = []);
+  host.fetch = ((fetch) => (url: string, init: RequestInit) => {
+    if (/"poll"/.test(init.body as string)) {
+      host.held = undefined;
+      for (const arrive of held.splice(0)) arrive();
+    }
+    return fetch.call(host, url, init);
+  })(host.fetch);
+  const { socket, states } = await open({ transports: ["websocket", "long-polling"] });
+  await pass(1000);
+  assert.deepEqual(states.map(({ status }) => status).filter((status) => status !== "connected"), []);
+  assert.deepEqual(host.hellos.map(({ transport, candidate }) => [transport, !!candidate]), [["websocket", false], ["long-polling", true]]);
+  assert.equal(await soon(socket.request("ping")), "ping");
+});
+
 test("one that fails makes room for the next at once, and when all have failed there is a pause", async () => {
   host.mode = "refuse";
   const { socket } = await open({ transports: ["websocket", "long-polling"] });

@@ -273,7 +273,7 @@ async fn on_a_slow_path_much_is_no_silence_while_it_comes() {
             tokio::select! { () = echoed => {}, () = send => {} }
         });
         assert!(echoed.await.is_ok(), "{transports:?}: {:?}", client.transport_history());
-        assert!(began.elapsed() < 55 * SECOND, "{transports:?}: {:?}", began.elapsed());
+        assert!(began.elapsed() < 110 * SECOND, "{transports:?}: {:?}", began.elapsed());
         let history = client.transport_history();
         assert!(history.iter().all(|passage| passage.ended.is_none()), "{transports:?}: {history:?}");
     }

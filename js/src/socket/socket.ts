@@ -5,6 +5,7 @@
 
 import { createPauses } from "../backoff.js";
 import { type Codec, type Frame, type MessageFrame, type MessageTag, type Packed, toBase64, type TransportKind } from "../frame/frame.js";
+import { ATTACHING } from "../session/binding.js";
 import { beginsAfresh, close as makeClose, type Close } from "../session/close.js";
 import { defaults } from "../session/config.js";
 import type { Held } from "../session/outbox.js";
@@ -283,7 +284,9 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     plan?.carried_(kind_, session.offered_());
     if (!wished_) {
       stopDialling();
-      for (const other of bounds().slice()) if (other.attachment_ > bound.attachment_ && !other.wished_) session.detach_(other);
+      // What was asked to carry may have done so at the server.
+      for (const other of bounds().slice())
+        if (other.attachment_ > bound.attachment_ && other.stage_ < ATTACHING && !other.wished_) session.detach_(other);
     }
     fresh = "usual";
     stopWaiting();

@@ -45,6 +45,8 @@ export class Host {
   trip = 0;
   /** Connections that no request uses. */
   idle = 0;
+  /** What is on its way down by WebSockets for as long as this is here. */
+  held: (() => void)[] | undefined;
   /** A box that takes no larger bodies. */
   largest = Infinity;
   heard: unknown[] = [];
@@ -228,7 +230,9 @@ export class FakeWebSocket {
   }
   write(frames: Frame[]): void {
     const text = json.join_(frames.map(json.encode_)) as string;
-    host.later(0.5, () => this.onmessage?.({ data: text }));
+    const arrive = () => this.onmessage?.({ data: text });
+    if (host.held) host.held.push(arrive);
+    else host.later(0.5, arrive);
   }
   close(): void {
     host.sockets = host.sockets.filter((socket) => socket !== this);

@@ -1,0 +1,23 @@
+import { launch, openHere, serveRough, tab } from "./stage.mjs";
+const browser = await launch();
+const rough = await serveRough();
+const sizes = (process.env.SIZES ?? "100000,300000,700000").split(",").map(Number);
+const sets = (process.env.SETS ?? "websocket;sse;long-polling;websocket,sse,long-polling").split(";").map((s) => s.split(","));
+await Promise.all(sets.flatMap((transports) => sizes.map(async (size) => {
+  const network = await rough.network();
+  const context = await browser.newContext();
+  const page = await tab(context, network.url);
+  await openHere(page, { transports }, "hello");
+  await page.evaluate(() => { window.states = []; const t0 = Date.now(); socket.on("state", (s) => states.push([((Date.now()-t0)/1000).toFixed(1), s.status, s.transport ?? "", s.reason?.code ?? "", s.reason?.message ?? ""].join(" "))); });
+  await new Promise((r) => setTimeout(r, 3000));
+  await network.add(`1 throttle ${process.env.RATE ?? 20000}`);
+  const began = Date.now();
+  await page.evaluate((size) => socket.send("x".repeat(size)), size);
+  const bound = (4 * size / 20000 + 40) * 1000;
+  let ok = true;
+  await page.waitForFunction(() => heard.length > 1, undefined, { timeout: bound }).catch(() => (ok = false));
+  console.log(transports.join(), size, ok ? "ok" : "FAILED", ((Date.now() - began) / 1000).toFixed(1), "at best", (2 * size / 20000).toFixed(1), JSON.stringify(await page.evaluate(() => states)));
+  await context.close();
+})));
+await browser.close();
+await rough.kill();
