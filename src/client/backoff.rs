@@ -20,7 +20,8 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 /// The bounds of the pauses between attempts.
 ///
 /// A pause is uniform between zero and `min(cap, base * 2^n)` after `n` failures before. Behind an attempt that nobody answered
-/// (it took a second or more) it is at most a quarter of the time for which nothing has carried the session, or the base.
+/// (it took a second or more) the two are at most a quarter of the time for which nothing has carried the session, or the pause is
+/// at most the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
@@ -122,7 +123,7 @@ impl Pauses {
     ) -> Duration {
         let mut ceiling = self.backoff.ceiling(self.failures);
         if took >= UNANSWERED {
-            ceiling = ceiling.min((adrift / 4).max(self.backoff.base));
+            ceiling = ceiling.min((adrift / 4).saturating_sub(took).max(self.backoff.base));
         }
         let pause = uniform(ceiling, random);
         self.failures = self.failures.saturating_add(1);
@@ -173,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_answers_no_pause_is_above_a_quarter_of_what_is_lost_already() {
+    fn where_nobody_answers_an_attempt_and_its_pause_take_a_quarter_of_what_is_lost_already() {
         let mut pauses = Pauses::new(Backoff::default());
         let hung = |adrift| Attempt { took: 5000 * MS, adrift: adrift * MS };
         for (adrift, longest) in
-            [(5_000, 500), (10_000, 1000), (15_000, 2000), (21_000, 4000), (28_000, 7000), (40_000, 10_000)]
+            [(5_000, 500), (10_000, 500), (21_000, 500), (24_000, 1000), (32_000, 3000), (52_000, 8000)]
         {
             assert_eq!(pauses.after_failure(hung(adrift), None, u64::MAX), longest * MS, "{adrift}");
         }
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(pauses.after_failure(hung(400), None, u64::MAX), 500 * MS, "the base");
         assert_eq!(
             pauses.after_failure(hung(40_000), Some(7000 * MS), u64::MAX),
-            17_000 * MS,
+            12_000 * MS,
             "on top of what is asked for"
         );
         assert_eq!(

@@ -181,7 +181,7 @@ impl Builder {
         self
     }
 
-    /// The longest that the body of a request may take to arrive, and 1 s more for each 16 KiB that have come. Default: 10 s.
+    /// The longest that the body of a request may take to arrive, and 1 s more for each 2 KiB that have come. Default: 10 s.
     pub fn body_deadline(mut self, time: Duration) -> Self {
         self.body_deadline = time;
         self

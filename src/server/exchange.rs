@@ -44,8 +44,8 @@ impl Bodies {
 /// A body that comes so soon had no time to be in anybody's way.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// How slow an uplink may be ([P4]).
-const BYTES_PER_SECOND: usize = 16 << 10;
+/// How slow an uplink may be.
+const BYTES_PER_SECOND: usize = 2 << 10;
 
 impl Inner {
     /// Judges a `POST`.
@@ -220,7 +220,7 @@ const fn form_of_stream(form: StreamForm) -> Form {
     }
 }
 
-/// What a client allows for so many bytes as well ([P4]).
+/// How long so many bytes may take. A client comes to allow as much, [P4].
 fn time_for(bytes: usize) -> Duration {
     Duration::from_secs((bytes / BYTES_PER_SECOND) as u64)
 }

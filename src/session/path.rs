@@ -21,11 +21,14 @@ const LONGEST_ANSWER_TIME: Duration = Duration::from_secs(15);
 /// Bytes that are on their way with a question give a second more for each so many.
 const BYTES_PER_SECOND: u64 = 16 << 10;
 
+/// How often that is doubled at most: to 1 KiB a second.
+const SLOWER: u8 = 4;
+
 /// The longest that bytes on their way give.
-pub(super) const MOST_FOR_BYTES: Duration = Duration::from_secs(60);
+pub(super) const MOST_FOR_BYTES: Duration = Duration::from_secs(120);
 
 /// The longest that a path is left unproved, or without a `welcome`, because bytes go on coming.
-const LONGEST_PROOF: Duration = Duration::from_secs(60);
+const LONGEST_PROOF: Duration = Duration::from_secs(120);
 
 /// The longest that a receipt waits for company (`docs/PROTOCOL.md`, "Windows and receipts").
 const RECEIPT_WAIT: Duration = Duration::from_secs(2);
@@ -149,8 +152,13 @@ impl Session {
         let most = self.slow_enough(self.config.prove_within).max(Duration::from_millis(1));
         let trip = self.round_trip().unwrap_or_default();
         let base = trip.saturating_mul(4).clamp(LEAST_ANSWER_TIME.min(most), most);
+        base + self.time_for_outstanding()
+    }
+
+    /// How long what was put on the carrier may take. Where carriers die under it, the path may be slower still.
+    pub(super) fn time_for_outstanding(&self) -> Duration {
         let bytes = if self.outbox.is_advanced() { self.outbox.outstanding() } else { 0 };
-        base + time_for(bytes)
+        time_for(bytes << self.fruitless.min(SLOWER))
     }
 
     /// A bound for what takes one round trip, or three where one takes so long: a request may need another connection, whose

@@ -30,9 +30,11 @@ struct Due {
 }
 
 impl Session {
-    /// How long an attachment may be silent: the heartbeat and half of it as grace.
+    /// How long an attachment may be silent: the heartbeat and half of it as grace. A server's pings stand behind what it has
+    /// put there.
     fn patience(&self) -> Duration {
-        self.heartbeat() + self.heartbeat() / 2
+        let before = if self.client.is_none() { self.time_for_outstanding() } else { Duration::ZERO };
+        self.heartbeat() + self.heartbeat() / 2 + before
     }
 
     /// When an attachment is given up unless something is heard on it. A client that hears parts of a frame waits for the rest: on

@@ -106,7 +106,7 @@ impl Endpoint {
 
     /// After how long, at most, a push without an answer is given up: within it four times as long as the last one
     /// took, at least a second; but where three round trips take longer, so long, up to 15 s. A large one has a second more for
-    /// each 16 KiB. Default: 3 s.
+    /// each 16 KiB, and twice as much after each that was lost, up to sixteen times and 2 min. Default: 3 s.
     #[must_use]
     pub fn push_timeout(mut self, timeout: Duration) -> Self {
         self.push_timeout = timeout;

@@ -22,6 +22,8 @@ pub struct PathNotes {
     bytes: AtomicUsize,
     /// The same for now, because larger ones were lost: it grows as others are answered.
     cautious: AtomicUsize,
+    /// How many bodies with messages were lost, in a row.
+    lost_in_a_row: AtomicU32,
     /// How many messages were refused that went alone, in a row.
     refusals: AtomicU32,
     /// The last two round trips in microseconds.
@@ -37,6 +39,7 @@ impl Default for PathNotes {
         Self {
             bytes: none(),
             cautious: none(),
+            lost_in_a_row: AtomicU32::new(0),
             refusals: AtomicU32::new(0),
             last_trip: no_trip(),
             trip_before: no_trip(),
@@ -59,14 +62,24 @@ impl PathNotes {
         self.bytes.store(ceiling, Ordering::Relaxed);
     }
 
-    /// Notes that a body of so many bytes, and of several messages, was lost.
-    pub(super) fn lost(&self, bytes: usize) {
+    /// Notes that a body of so many bytes and messages was lost.
+    pub(super) fn lost(&self, bytes: usize, messages: usize) {
+        self.lost_in_a_row.fetch_add(1, Ordering::Relaxed);
+        if messages == 1 {
+            return;
+        }
         let ceiling = (self.cautious.load(Ordering::Relaxed).min(bytes) / 2).max(LEAST);
         self.cautious.store(ceiling, Ordering::Relaxed);
     }
 
+    /// How many bodies with messages were lost since one was answered.
+    pub(super) fn lost_in_a_row(&self) -> u32 {
+        self.lost_in_a_row.load(Ordering::Relaxed)
+    }
+
     /// Notes that a body of so many bytes was answered: a little more may pass as well.
     pub(super) fn answered(&self, bytes: usize) {
+        self.lost_in_a_row.store(0, Ordering::Relaxed);
         let ceiling = self.cautious.load(Ordering::Relaxed);
         if bytes >= ceiling {
             let grown = ceiling.saturating_add(ceiling / 8);
@@ -88,6 +101,7 @@ impl PathNotes {
         self.cautious.store(usize::MAX, Ordering::Relaxed);
         self.last_trip.store(u64::MAX, Ordering::Relaxed);
         self.trip_before.store(u64::MAX, Ordering::Relaxed);
+        self.lost_in_a_row.store(0, Ordering::Relaxed);
         self.passed();
     }
 
@@ -129,13 +143,13 @@ mod tests {
     #[test]
     fn what_is_lost_is_halved_and_what_is_answered_lets_it_grow() {
         let notes = PathNotes::default();
-        notes.lost(20_000);
+        notes.lost(20_000, 2);
         assert!(notes.is_reached(10_000) && !notes.is_reached(9_999));
         notes.answered(9_000);
         assert!(notes.is_reached(10_000), "it was smaller than it might have been");
         notes.answered(10_100);
         assert!(!notes.is_reached(11_000) && notes.is_reached(11_250));
-        (0..20).for_each(|_| notes.lost(60_000));
+        (0..20).for_each(|_| notes.lost(60_000, 3));
         assert!(notes.is_reached(LEAST) && !notes.is_reached(LEAST - 1));
         (0..70).for_each(|_| notes.answered(1 << 20));
         assert!(!notes.is_reached(1 << 30), "nothing is left of it");
@@ -158,7 +172,7 @@ mod tests {
             notes.least_trip().map(|least| least.as_millis())
         };
         assert_eq!([700, 200, 9_000, 4_000, 8_000].map(&mut least), [700, 200, 200, 4_000, 4_000].map(Some));
-        notes.lost(4_000);
+        notes.lost(4_000, 1);
         notes.lower(4_000);
         notes.forget();
         assert_eq!(notes.least_trip(), None);

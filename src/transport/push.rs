@@ -34,6 +34,12 @@ const MOST_PATIENCE: Duration = Duration::from_secs(15);
 /// A push may take a second more for each so many bytes of it.
 const BYTES_PER_SECOND: u64 = 16 << 10;
 
+/// How often that is doubled at most, by pushes that were lost in a row: to 1 KiB a second.
+const SLOWER: u32 = 4;
+
+/// The most that it may take longer for its bytes.
+const MOST_FOR_BYTES: Duration = Duration::from_secs(120);
+
 #[derive(Debug)]
 pub(super) struct Uplink {
     endpoint: Endpoint,
@@ -286,7 +292,9 @@ impl Uplink {
         let most = self.endpoint.push_timeout_used().max(slow);
         let trip = self.trip.saturating_mul(4).clamp(LEAST_PATIENCE.min(most), most);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        trip + Duration::from_millis(bytes.saturating_mul(1000) / BYTES_PER_SECOND)
+        let slower = self.endpoint.notes().lost_in_a_row().min(SLOWER);
+        trip + Duration::from_millis((bytes << slower).saturating_mul(1000) / BYTES_PER_SECOND)
+            .min(MOST_FOR_BYTES)
     }
 
     /// Drives the push in flight and receives its answer. Pending as well when there is none.
@@ -350,8 +358,8 @@ impl Uplink {
 
     /// The push in flight was not answered: perhaps for its size, so that the next one is smaller.
     fn lost(&mut self) -> Received {
-        if self.sent.messages > 1 {
-            self.endpoint.notes().lost(self.sent.bytes);
+        if self.sent.messages > 0 {
+            self.endpoint.notes().lost(self.sent.bytes, self.sent.messages);
         }
         self.ended(false)
     }

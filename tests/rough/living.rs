@@ -362,3 +362,32 @@ async fn where_round_trips_come_to_take_seconds_sessions_live() {
         assert!(slowest_later <= 2 * by + SECOND, "{transports:?}, {by:?}: {slowest_later:?}, {history:?}");
     }
 }
+
+/// As on a phone whose plan is used up, at 64 and at 32 kbit/s. What is given up for its time has twice as much the next time.
+#[tokio::test(start_paused = true)]
+async fn on_a_path_slower_than_is_thought_possible_all_arrives_in_the_end() {
+    let sets = [vec![WebSocket], vec![Sse], vec![LongPolling], ALL.to_vec()];
+    let loads = |set| [(set, (4_000, 25)), (set, (100_000, 1)), (set, (250_000, 1))];
+    let cases = sets.iter().flat_map(loads).flat_map(|case| [(case, 8_000), (case, 4_000)]);
+    for ((transports, (size, count)), bytes_per_second) in cases {
+        let lab = Lab::new(&[Rule::Throttle { bytes_per_second }]).await;
+        let mut client = lab.client(transports, ROUND_TRIP).connect().await.unwrap();
+        sleep(3 * SECOND).await;
+        let (began, sender) = (Instant::now(), client.sender());
+        let talk = tokio::spawn(async move {
+            for _ in 0..count {
+                sender.send("x".repeat(size)).await.unwrap();
+            }
+        });
+        let name = format!("{transports:?}, {count} of {size} bytes at {bytes_per_second} bytes/s");
+        let at_best =
+            SECOND * (2 * u32::try_from(size * count).unwrap() / u32::try_from(bytes_per_second).unwrap());
+        for _ in 0..count {
+            let echoed = timeout(2 * at_best + 30 * SECOND, client.recv()).await;
+            assert!(matches!(echoed, Ok(Ok(_))), "{name}: {:?}", client.transport_history());
+        }
+        println!("{name}: {:?} for {at_best:?}", began.elapsed());
+        assert!(began.elapsed() < 2 * at_best + 30 * SECOND, "{name}: {:?}", began.elapsed());
+        talk.await.unwrap();
+    }
+}

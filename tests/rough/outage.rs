@@ -14,7 +14,7 @@ use super::ALL;
 use super::lab::{Lab, SECOND};
 
 /// When a kernel sends the first packet of a connection again, in seconds after the first time.
-const AGAIN: [u32; 5] = [0, 1, 3, 7, 15];
+const AGAIN: [u32; 6] = [0, 1, 3, 7, 15, 31];
 
 /// When the tunnel begins and ends.
 #[derive(Clone, Copy)]

@@ -312,13 +312,16 @@ impl Entry {
         }
     }
 
-    /// A stream that nothing proves is given up in time, however much is pushed beside it.
+    /// A stream that nothing proves is given up in time, however much is pushed beside it. What was put on it may take a second
+    /// for each KiB.
     fn check_streams(&self, now: Instant, heartbeat: Duration) {
         let carries = |carrier: &&Carrier| self.session.attachment() == Some(carrier.attachment);
         for carrier in self.carriers.iter().filter(carries) {
             let silent = now - carrier.proof.at;
+            let (_, bytes) = self.session.held();
+            let patience = heartbeat + heartbeat / 2 + Duration::from_millis(bytes * 1000 / 1024);
             assert!(
-                carrier.kind != TransportKind::Sse || silent <= heartbeat + heartbeat / 2,
+                carrier.kind != TransportKind::Sse || silent <= patience,
                 "a stream that was silent for {silent:?} still carries the session"
             );
         }
