@@ -91,12 +91,12 @@ const used = (contents, more = {}) =>
 const gzipped = (text) => gzipSync(text, { level: 9 }).length;
 // In bytes: what it is now, a ratchet and not the aim: that is 8 KiB for all of it, and 5.
 const cases = [
-  ["everything, both encodings", 'export * from "./index.ts"', 12_710],
-  ["whole client", 'export { connect, connectWith, websocket, sse, longPolling, page, renewal, roaming, memory, ThroughlineError } from "./index.ts"', 11_750],
+  ["everything, both encodings", 'export * from "./index.ts"', 12_850],
+  ["whole client", 'export { connect, connectWith, websocket, sse, longPolling, page, renewal, roaming, memory, ThroughlineError } from "./index.ts"', 11_880],
   [
     "WebSocket only",
     'import { connectWith, websocket } from "./index.ts"; export const live = (url) => connectWith(url, [websocket])',
-    9_330,
+    9_420,
   ],
 ];
 /** What stands beside the client, by itself. */

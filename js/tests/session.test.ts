@@ -47,6 +47,8 @@ const begin = (config: Partial<Config> = {}) => {
     poll: (bound: Binding) => (session.http_!.poll_(bound)?.[1] as { hold_ms: number } | undefined)?.hold_ms,
     pollEnded: (bound: Binding) => session.http_!.pollEnded_(bound),
     pushEnded: (bound: Binding, answered: boolean) => session.http_!.pushEnded_(bound, answered),
+    /** A part of something that is not whole has come. */
+    part: (bound: Binding) => session.http_!.heard_(bound),
     putOff: (bound: Binding, pause: number) => session.http_!.putOff_(bound, pause),
   };
 };
@@ -320,6 +322,99 @@ for (const kind of ["websocket", "sse"] as const) {
     assert.deepEqual(saw(), [["detached", 1, kind === "sse" ? "unproved" : "silent"]]);
   });
 }
+
+test("where carriers bring nothing but silence, which a large message on a slow path looks like, the next is waited for longer", () => {
+  const { dial, said, saw, hear, pass, send } = begin();
+  /** After how long one that was asked is given up. */
+  const life = (first?: Frame) => {
+    const bound = dial();
+    said(bound);
+    hear(bound, welcome(bound));
+    if (first) hear(bound, first);
+    said(bound);
+    saw();
+    for (let time = 0; ; time += 250) {
+      pass(250);
+      said(bound);
+      if (saw().some((event) => (event as unknown[])[0] === "detached")) return time;
+    }
+  };
+  send(1);
+  const lives = [life(), life(), life(), life(), life(), life()];
+  const more = lives.map((time) => (time - lives[0]!) / 1000);
+  // Once before it is asked, and once until it has answered; 94 s of silence are the most.
+  assert.deepEqual(more, [0, 0, 8, 32, 90, 90]);
+  const after = [life(message(1)), life(), life()].map((time) => (time - lives[0]!) / 1000);
+  assert.ok(after[0]! <= 0 && after[1]! <= 0 && after[2] === 8, String(after));
+});
+
+test("bytes on their way have twice the time where carriers died under them", () => {
+  const { session, dial, said, hear, pass } = begin();
+  session.send_("msg", 0, "large", 160_000);
+  const times = [];
+  for (let life = 0; life < 7; life++) {
+    const bound = dial("sse");
+    said(bound);
+    hear(bound, welcome(bound));
+    said(bound);
+    times.push(session.answerTime_() / 1000);
+    session.detach_(bound);
+    pass(0);
+  }
+  assert.deepEqual(times, [11, 21, 41, 81, 121, 121, 121]);
+});
+
+for (const kind of ["sse", "long-polling"] as const) {
+  test(`parts of what is not whole are no silence on ${kind}, for two minutes where it is not proved`, () => {
+    const { bound, poll, part, pass, saw, said } = met({}, kind);
+    said(bound);
+    poll(bound);
+    for (let time = 0; time < 240; time++) {
+      pass(500);
+      part(bound);
+    }
+    assert.deepEqual(saw(), []);
+    for (let time = 0; time < 2; time++) {
+      pass(500);
+      part(bound);
+    }
+    assert.deepEqual(saw(), [["detached", 1, "unproved"]]);
+  });
+}
+
+test("parts of what is not whole are no silence of a stream, for two minutes", () => {
+  const { bound, part, pass, saw, said, hear } = met({}, "sse");
+  said(bound);
+  hear(bound, ["pong", 1]);
+  for (let time = 0; time < 148; time++) {
+    pass(1000);
+    part(bound);
+  }
+  assert.deepEqual(saw(), []);
+  pass(1000);
+  assert.deepEqual(saw(), [["detached", 1, "silent"]]);
+});
+
+test("a poll of whose answer parts come is not taken for lost, for two minutes", () => {
+  const { bound, poll, pollEnded, part, pass } = met({}, "long-polling");
+  const parts = (seconds: number) => {
+    for (let time = 0; time < 2 * seconds; time++) {
+      pass(500);
+      part(bound);
+    }
+  };
+  poll(bound);
+  pollEnded(bound);
+  for (let life = 0; life < 2; life++) {
+    assert.equal(poll(bound), life ? 3000 : 2000);
+    parts(110);
+    assert.equal(poll(bound), undefined, "it is open");
+    pollEnded(bound);
+  }
+  poll(bound);
+  parts(125);
+  assert.equal(poll(bound), 0);
+});
 
 /** One whose second poll has been held for so long. */
 const polling = (held: number) => {

@@ -19,8 +19,9 @@ export interface Binding {
   candidate_: boolean;
   /** When the stage must have been left, or the path have been proved. */
   until_: number;
-  /** When something last proved that the path lives. */
+  /** When something last proved that the path lives, and when that was whole. */
   heard_: number;
+  whole_: number;
   /** When the first thing was said that nothing has answered since; and behind how much silence something came yet. */
   spokeAt_: number;
   outlived_: number;
@@ -77,6 +78,7 @@ export const createBinding = (attachment: number, kind: TransportKind, candidate
   candidate_: candidate,
   until_: until,
   heard_: now,
+  whole_: now,
   asked_: now,
   polled_: now,
   helloDue_: true,

@@ -15,6 +15,8 @@ const STUCK_AFTER = 1_000;
 export const SHORT_HOLD = 500;
 /** After a poll that was answered early and empty: somebody else may be polling. */
 const EMPTY_POLL_PAUSE = 500;
+/** The longest that a path is left unproved, or taken for alive, because parts of something go on coming. */
+const LONGEST = 120_000;
 
 /** What these rules need of a session. */
 export interface Inner {
@@ -39,6 +41,16 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, learn
   const hold = (bound: Binding) => Math.min((bound.hold_ ??= config_.hold_), calm_(bound), config_.longestHold_) | 0;
 
   return {
+    /** Notes that something has come, of which nothing may be whole. */
+    heard_(bound: Binding) {
+      const now = now_();
+      const by = answerBy_(bound);
+      if (now - bound.asked_ < LONGEST) bound.until_ = Math.max(bound.until_, by);
+      if (now - bound.whole_ >= LONGEST) return;
+      bound.heard_ = now;
+      if (bound.pollOpen_) bound.probeAt_ = Math.max(bound.probeAt_, by);
+    },
+
     /** Notes that the push in flight has ended. What the server did not take is sent again: at once if it took something,
      * otherwise after a pause that grows, but where a box refused it for its size. */
     pushEnded_(bound: Binding, answered: boolean, refused?: boolean) {
@@ -103,7 +115,7 @@ export const httpRules = ({ config_, outbox_, has_, carries_, now_, calm_, learn
       if (!early && !bound.fruitful_) bound.hold_ = hold(bound) * 1.5;
       bound.pollOpen_ = bound.fruitful_ = false;
       bound.probeAt_ = Infinity;
-      bound.heard_ = now;
+      bound.heard_ = bound.whole_ = now;
       if (bound.stage_ === ATTACHED && !bound.proved_) {
         bound.proved_ = true;
         bound.until_ = Infinity;

@@ -47,8 +47,11 @@ const ENDED = 2;
 const CAREFUL = 2;
 /** How long it counts that silence was cut off. */
 const VERDICT = 600_000;
-/** A network that is slow and works takes 16 bytes in a millisecond, as a shift. */
+/** A network that is slow and works takes 16 bytes in a millisecond, as a shift; or half as many, so often, where carriers die
+ * under them; and it has so long for them at most. */
 const SLOW = 4;
+const SLOWER = 4;
+const MOST_FOR_BYTES = 120_000;
 /** Round trips of up to so much are waited for, three times over. */
 const SLOWEST = 5_000;
 /** A box may forget a connection that was silent for so long or longer. */
@@ -83,6 +86,8 @@ export const createSession = (config: Config, id: string, key: string, now: numb
   let heartbeat = 0;
   /** Carriers in a row that died before anything got through. */
   let fruitless = 0;
+  /** Carriers in a row on which nothing was heard until they were given up for it. */
+  let mute = 0;
   /** After so much silence a path of a kind is asked, and so long a poll is held, because one did not outlive twice the time; until
    * when that counts. */
   const calms: Partial<Record<TransportKind, readonly [silence: number, until: number]>> = {};
@@ -109,6 +114,7 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     // A box may have forgotten it in the silence before what nothing answered any more: its own word, or the server's heartbeat.
     const mortal = Math.min(bound.spokeAt_, bound.heard_ + heartbeat) - bound.heard_;
     if (why === "silent" && mortal >= FORGOTTEN && mortal > bound.outlived_) learn(bound, mortal / 2);
+    if (why === "silent") mute++;
     if (carrier() === bound && outbox.isAdvanced_() && outbox.acked_() === bound.base_) fruitless++;
     bindings = bindings.filter((other) => other !== bound);
     if (phase === ENDED) return;
@@ -150,15 +156,19 @@ export const createSession = (config: Config, id: string, key: string, now: numb
     bound.attachDue_ = bound.kind_ !== "long-polling";
   };
 
+  /** A path that is slow looks dead while a large message comes, of which nothing is seen until it is whole: where two carriers in a
+   * row looked so, the next has 4 s more, then 16, then 64. */
+  const patience = () => (mute > 1 ? 1000 * 4 ** Math.min(mute - 1, 3) : 0);
   /** How long to wait for what takes one round trip. Of two the longer may have waited in a queue. */
   const answerTime = () =>
     Math.min(Math.max(trip * 4, 1000), Math.max(config.proveWithin_, Math.min(trip, tripBefore, SLOWEST) * 3)) +
-    (outbox.flying_() >> SLOW);
+    patience() +
+    Math.min((outbox.flying_() >> SLOW) << Math.min(fruitless, SLOWER), MOST_FOR_BYTES);
 
   /** By when what is asked now is to be answered: what a box turns down for now is asked behind a pause. */
   const answerBy = ({ pausedUntil_ }: Binding) => Math.max(now, pausedUntil_) + answerTime();
 
-  const silentAt = ({ stage_, heard_ }: Binding) => (stage_ < ATTACHING ? Infinity : heard_ + heartbeat * 1.5);
+  const silentAt = ({ stage_, heard_ }: Binding) => (stage_ < ATTACHING ? Infinity : heard_ + heartbeat * 1.5 + patience());
 
   const probe = () => {
     const bound = carrier();
@@ -610,8 +620,9 @@ export const createSession = (config: Config, id: string, key: string, now: numb
       if (!stage_ && !push && tag !== "welcome" && tag !== "close") return detach(bound, "malformed");
       if (!push || bound.kind_ === "websocket") {
         bound.outlived_ = Math.max(bound.outlived_, now - bound.heard_);
-        bound.heard_ = now;
+        bound.heard_ = bound.whole_ = now;
         bound.spokeAt_ = Infinity;
+        if (stage_ === ATTACHED) mute = 0;
       }
       // A receipt that opens the window is as good as a message: what waits for it goes at once.
       if (!push && (tag !== "ack" || outbox.isNews_(value, frame[2] ?? value))) bound.fruitful_ = true;

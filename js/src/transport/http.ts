@@ -64,7 +64,10 @@ const overHttp = (kind_: TransportKind): Transport => ({
         if (!over) hooks.frame_(frame, push);
       });
       const reader = body!.getReader();
-      for (let piece; !(piece = await reader.read()).done; ) feed(piece.value);
+      for (let piece; !(piece = await reader.read()).done; ) {
+        if (!push) hooks.rules_((rules, bound) => rules.heard_(bound));
+        feed(piece.value);
+      }
       feed();
       return push || ok;
     };
