@@ -19,8 +19,10 @@ export const createPauses = ({ base, cap }: Backoff, random: () => number = Math
   /** Whether a loss was answered at once already, and nothing has lived since. */
   let hurried = false;
 
-  /** The pause after an attempt failed, on top of what the server asks for. */
-  const failure = (atLeast = 0) => Math.min(atLeast, MAX_RETRY_AFTER) + random() * Math.min(cap, base * 2 ** failures++);
+  /** The pause after an attempt failed, on top of what the server asks for. Where nobody answered, as in a tunnel, nobody is
+   * hammered: it is an eighth at most of the time that is lost already, as the attempt took about as long. */
+  const failure = (atLeast = 0, lost = Infinity) =>
+    Math.min(atLeast, MAX_RETRY_AFTER) + random() * Math.min(cap, base * 2 ** failures++, Math.max(base, lost / 8));
 
   return {
     failure_: failure,

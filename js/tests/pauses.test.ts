@@ -20,6 +20,13 @@ test("ceilings double up to the cap, and pauses are uniform below", () => {
   for (let times = 0; times < 5000; times++) assert.ok(tired.failure_() <= 30_000);
 });
 
+test("where nobody answers, no pause is longer than an eighth of what is lost already, or the first one", () => {
+  const pauses = createPauses(bounds, () => 1);
+  for (let failures = 0; failures < 9; failures++) pauses.failure_();
+  assert.deepEqual([0, 4000, 40_000, 800_000].map((lost) => pauses.failure_(0, lost)), [500, 500, 5000, 30_000]);
+  assert.equal(pauses.failure_(7000, 0), 7500, "what the server asks for comes on top");
+});
+
 test("the first loss is answered at once and the next by backoff", () => {
   const pauses = createPauses(bounds, () => 1);
   assert.deepEqual([pauses.loss_(), pauses.loss_(), pauses.loss_()], [100, 500, 1000]);

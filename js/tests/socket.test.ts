@@ -559,6 +559,59 @@ test("a token is asked for at each hello, anew before it runs out, and once more
   assert.equal(socket.state.status, "connected");
 });
 
+test("a fresh token that is not to be had is asked for again while the old one is good", async () => {
+  host.expires = 20_000;
+  let asked = 0;
+  const { socket, states } = await open({
+    token: () => {
+      if (asked++ % 3) throw new Error("the token service is down");
+      return "token";
+    },
+  });
+  const counts = [];
+  let time = 0;
+  for (const until of [14_900, 15_100, 18_700, 18_800, 19_600, 19_700, 30_000]) {
+    await pass(until - time);
+    time = until;
+    counts.push(asked);
+  }
+  assert.deepEqual(counts, [1, 2, 2, 3, 3, 4, 4]);
+  assert.deepEqual(states, [{ status: "connected", transport: "websocket" }], "nothing was cut");
+  assert.equal(socket.state.status, "connected");
+});
+
+test("a token that is not to be had when all is over is not asked for again", async () => {
+  host.expires = 20_000;
+  let asked = 0;
+  let fail: (error: Error) => void;
+  const { socket } = await open({
+    token: () => (asked++ ? new Promise((_, reject) => (fail = reject)) : "token"),
+  });
+  await pass(15_100);
+  assert.equal(asked, 2);
+  void socket.close();
+  await pass(100);
+  fail!(new Error("the token service is down"));
+  await pass(20_000);
+  assert.equal(asked, 2);
+});
+
+test("after a time in which nobody answered, no pause is longer than an eighth of it", async () => {
+  const random = mock.method(Math, "random", () => 0.999);
+  const { socket } = await open({ transports: ["websocket"] });
+  await pass(60_000);
+  host.mode = "hang";
+  host.cut();
+  const waits: number[] = [];
+  const since = Date.now();
+  socket.on("state", (state) => {
+    if (state.status === "reconnecting" && state.retryAt) waits.push((state.retryAt - Date.now()) / (Date.now() - since));
+  });
+  await pass(90_000);
+  random.mock.restore();
+  assert.ok(waits.length >= 7 && waits.slice(2).every((share) => share <= 0.125), waits.map((share) => share.toFixed(3)).join());
+});
+
 test("a server that takes no fresh token either is not asked again", async () => {
   host.judge = () => makeClose("auth_expired", "too old");
   const { socket } = await open({ token: () => "always the same" });

@@ -45,7 +45,7 @@ export interface Parts {
   /** Watches the page's life, until the returned function is called. */
   readonly page_?: (inner: PageInner) => () => void;
   /** Calls back before a token runs out that is good for so long; with 0 it does not. */
-  readonly renewal_?: (renew: () => void) => (expires: number) => void;
+  readonly renewal_?: (renew: (failed: () => void) => void) => (expires: number) => void;
   /** Hears of each carrier that has ended, and whether it ever worked; and then of none. */
   readonly patience_?: (inner: PatienceInner) => (ended?: Binding, worked?: unknown) => void;
   /** Tries better transports beside the one that carries, in turn, until it is told of none; or another of its kind, before it ends

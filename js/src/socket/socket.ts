@@ -68,6 +68,8 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   /** Until when nothing is judged, because this end was held up. */
   let reprieved = 0;
   let attempts = 0;
+  /** When it was connected last, or began. */
+  let lostAt = clock();
   /** After `auth_expired` the next dial bears a fresh token, once. */
   let fresh: "usual" | "wanted" | "tried" = "usual";
   /** How much goes in one batch; how many messages were refused alone, and up to which all were acknowledged then. */
@@ -82,6 +84,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   const whenOver = new Promise<void>((resolve) => (resolveOver = resolve));
 
   const become = (next: State) => {
+    if (state.status === "connected") lostAt = clock();
     state = next;
     emit_("state", state);
   };
@@ -153,7 +156,7 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
   };
   const pauseAfterFailure = (reason: ThroughlineError) => {
     if (++attempts >= (options.maxAttempts ?? Infinity)) return giveUp(makeClose("timed_out", reason.message));
-    pause(reason, pauses.failure_(reason.retryAfter));
+    pause(reason, pauses.failure_(reason.retryAfter, reason.code === "no_answer" ? clock() - lostAt : undefined));
   };
 
   /** Goes on after a transport failed to carry the session; the close says that the server does not offer it. */
@@ -399,14 +402,14 @@ export const openSocket = <In, Out>(url: string, given: readonly (Transport | Pa
     wake();
   };
 
-  const renewToken = renewal_?.(() => {
+  const renewToken = renewal_?.((failed) => {
     const of = session;
     const renewed = (token: unknown) => {
       if (of === session) session.refreshAuth_(token);
       wake();
     };
-    // Where it fails the server says `auth_expired` in time.
-    void Promise.resolve(true).then(options.token).then(renewed, () => undefined);
+    // Where it fails to the end the server says `auth_expired` in time.
+    void Promise.resolve(true).then(options.token).then(renewed, failed);
   });
   const roaming = roaming_?.((kind, turn) => {
     const next = turn === undefined ? kind : plan?.better_(kind, turn);
