@@ -100,7 +100,7 @@ const cases = [
   ],
 ];
 /** What stands beside the client, by itself. */
-const aside = [["rooms", 'export * from "./rooms.ts"', 3_670]];
+const aside = [["rooms", 'export * from "./rooms.ts"', 3_760]];
 
 /**
  * Which of our properties has which short name changes what gzip finds. Swaps names as long as that helps, and at first,

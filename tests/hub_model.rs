@@ -196,7 +196,8 @@ impl World {
         let last = (self.rng.below(3) == 0).then(|| u32::try_from(self.rng.below(6)).unwrap());
         let tells = (self.rng.below(2) == 0).then(|| meta(self.rng.below(3)));
         let watches = self.rng.below(2) == 0;
-        let join = Join { room: "r".into(), since, last, presence: watches, meta: tells.clone() };
+        let join =
+            Join { room: "r".into(), since, last, presence: watches, meta: tells.clone(), reference: None };
         let wire = Wire::new(self.rng.below(30) as usize);
         let recovered = since.is_some_and(|since| {
             let reaches = offset <= self.head() && (offset == self.head() || offset >= self.reach());

@@ -76,12 +76,14 @@ export function rooms<In, Out>(below: Socket<In, Out> | SharedSocket<In, Out>): 
   const table = new Map<string, readonly [room: unknown, inner: Inner]>();
   let kept: Position | undefined;
   let waiting = 0;
+  /** What came by a session that was lost is taken whoever is slow. */
+  let drains = false;
   let stop: (() => void) | undefined;
 
   const flow = (by: number) => {
     waiting += by;
     // A tab that is slow holds nobody back: the others hear the same.
-    if (isShared || waiting < MOST) stop ??= socket.on("message", hear);
+    if (isShared || drains || waiting < MOST) stop ??= socket.on("message", hear);
     else {
       stop?.();
       stop = undefined;
@@ -139,7 +141,11 @@ export function rooms<In, Out>(below: Socket<In, Out> | SharedSocket<In, Out>): 
     outlet.emit_("lost", { ...lost, unknown: own });
     if ("scope" in lost && lost.scope === "message") return;
     // What the old session brought is heard first.
+    drains = true;
+    flow(0);
     queueMicrotask(() => {
+      drains = false;
+      flow(0);
       const again = [...table.values()].flatMap(([, inner]) => inner.lost_() ?? []);
       const next = async (): Promise<void> => {
         await again.shift()?.();

@@ -12,7 +12,8 @@ const settle = () => new Promise((resolve) => setImmediate(resolve));
 /** A server's answers by hand, and what came from the page. */
 const begin = () => {
   const listeners: Record<string, Set<(event: never) => void>> = { message: new Set(), state: new Set(), lost: new Set(), resumed: new Set() };
-  const asked: { body: Record<string, unknown>; answer: (body: unknown) => void; fail: (error: unknown) => void }[] = [];
+  /** Without the name of a join, which is chance. */
+  const asked: { body: Record<string, unknown>; ref: string; answer: (body: unknown) => void; fail: (error: unknown) => void }[] = [];
   const sent: unknown[] = [];
   const incoming: unknown[] = [];
   const emit = (name: string, event: unknown) => [...listeners[name]!].forEach((listener) => listener(event as never));
@@ -22,8 +23,8 @@ const begin = () => {
   const base = {
     id: "id",
     send: (body: unknown) => void sent.push(body),
-    deliver: (body: unknown) => new Promise((answer, fail) => asked.push({ body: body as never, answer, fail })),
-    request: (body: unknown) => new Promise((answer, fail) => asked.push({ body: body as never, answer, fail })),
+    deliver: (body: unknown) => note(body),
+    request: (body: unknown) => note(body),
     on(name: string, listener: (event: never) => void) {
       listeners[name]!.add(listener);
       if (name === "message") queueMicrotask(deliver);
@@ -31,6 +32,11 @@ const begin = () => {
     },
   };
   const lost = new ThroughlineError("lost");
+  const note = (body: unknown) =>
+    new Promise((answer, fail) => {
+      const { ref, ...rest } = body as Record<string, unknown>;
+      asked.push({ body: rest, ref: ref as string, answer, fail });
+    });
   return {
     socket: rooms<unknown, unknown>(base as unknown as Socket<unknown, unknown>),
     asked,
@@ -64,7 +70,7 @@ const enter = async ({ socket, asked, say }: Stage, options: object = {}) => {
   lobby.on("missed", ({ count }) => told.push(["missed", count]));
   lobby.on("left", ({ code }) => told.push(["left", code]));
   const joined = lobby.join(options);
-  say(start(0));
+  say(start(0, { ref: asked[0]!.ref }));
   asked.shift()!.answer({ room: "lobby", epoch: EPOCH, at: 0, recovered: false });
   assert.deepEqual(await joined, { position: { epoch: EPOCH, offset: 0 }, recovered: false });
   return { lobby, told };
@@ -141,7 +147,7 @@ test("who joins from a position of an earlier page is told what is missing since
   const { lobby, told } = await enter(stage);
   stage.say(said(5));
   void lobby.join({ since: { epoch: EPOCH, offset: 2 } });
-  stage.say(start(3));
+  stage.say(start(3, { ref: stage.asked[0]!.ref }));
   for (const at of [4, 5]) stage.say(said(at));
   assert.deepEqual(told, [5, ["missed", 1], 4, 5], "what was asked for again comes again");
 });
@@ -154,7 +160,7 @@ test("a join is asked until it is answered, and no longer than it is wanted", as
   await stage.lose();
   assert.equal(stage.asked.length, 1);
   assert.deepEqual(stage.asked.map(({ body }) => body), [{ $: "join", room: "lobby", last: 3 }]);
-  stage.say(start(4));
+  stage.say(start(4, { ref: stage.asked[0]!.ref }));
   stage.say(said(5));
   // The stream had begun, and the answer was lost.
   await stage.lose();
@@ -182,6 +188,20 @@ test("a second join that is refused leaves what stands as it was", async () => {
   assert.deepEqual(told, []);
 });
 
+test("a second join that is refused leaves the first as it was asked for, though it has not begun", async () => {
+  const { socket, asked, say, lose } = begin();
+  const lobby = socket.room("lobby");
+  void lobby.join({ presence: true });
+  const refused = assert.rejects(lobby.join({ last: 1 }), { code: "forbidden" });
+  const [first, second] = asked.splice(0);
+  first!.answer({ room: "lobby", epoch: EPOCH, at: 3, recovered: false });
+  second!.fail(new ThroughlineError("failed", "", { body: { code: "forbidden", message: "" } }));
+  await refused;
+  say(start(3, { ref: first!.ref }));
+  await lose();
+  assert.deepEqual(asked.map(({ body }) => body), [{ $: "join", room: "lobby", since: { epoch: EPOCH, offset: 3 }, presence: true }]);
+});
+
 test("a room that is refused in the new session has been left", async () => {
   const stage = begin();
   const { told } = await enter(stage);
@@ -197,7 +217,7 @@ test("many rooms are taken up again a few at a time", async () => {
   const stage = begin();
   for (let at = 0; at < 40; at++) {
     void stage.socket.room(`${at}`).join();
-    stage.say({ ...start(0), room: `${at}` });
+    stage.say({ ...start(0, { ref: stage.asked[0]!.ref }), room: `${at}` });
     stage.asked.shift()!.answer({});
   }
   await settle();
@@ -321,9 +341,10 @@ test("who leaves and joins again at once is in", async () => {
   void lobby.join();
   void lobby.leave();
   void lobby.join({ last: 2 });
-  stage.say(start(0));
+  const [first, , second] = stage.asked;
+  stage.say(start(0, { ref: first!.ref }));
   stage.say({ $: "left", room: "lobby", code: "asked", message: "" });
-  stage.say(start(3));
+  stage.say(start(3, { ref: second!.ref }));
   stage.say(said(4));
   for (const { answer } of stage.asked.splice(0)) answer({});
   await settle();
@@ -380,6 +401,19 @@ test("where nobody takes messages, the server is held back", async () => {
   const last = reader.next();
   stage.say({ $: "left", room: "lobby", code: "asked", message: "" });
   assert.equal((await last).done, true);
+});
+
+test("what a lost session brought is heard before its rooms are joined again, however much waits", async () => {
+  const stage = begin();
+  const { lobby } = await enter(stage);
+  const read = lobby[Symbol.asyncIterator]();
+  void read.next();
+  for (let at = 1; at <= 300; at++) stage.say(said(at));
+  assert.ok(stage.incoming.length > 0);
+  await stage.lose();
+  assert.deepEqual(stage.asked[0]!.body["since"], { epoch: EPOCH, offset: 300 });
+  stage.say(start(300, { recovered: true }));
+  assert.equal(stage.incoming.length, 1, "the next session is held back");
 });
 
 test("who stops iterating holds nobody back", async () => {

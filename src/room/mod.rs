@@ -169,7 +169,8 @@ impl<L: Line> RoomState<L> {
         self.touched = now;
         self.log.trim(now);
         let (at, recovered) = self.begin(join);
-        let begin = Begin { room: self.name.clone(), epoch: self.epoch, at, recovered };
+        let reference = join.reference.clone();
+        let begin = Begin { room: self.name.clone(), epoch: self.epoch, at, recovered, reference };
         let mut effects = Effects::default();
         let mut lost = Vec::new();
         let change = self.presence.enter(&who, id, join.meta.as_ref());

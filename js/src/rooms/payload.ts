@@ -26,7 +26,7 @@ export interface Refusal {
 
 /** What a server tells of rooms. */
 export type Notice =
-  | { readonly $: "begin"; readonly room: string; readonly epoch: string; readonly at: number; readonly recovered: boolean }
+  | { readonly $: "begin"; readonly room: string; readonly epoch: string; readonly at: number; readonly recovered: boolean; readonly ref?: string | null }
   | { readonly $: "msg"; readonly room: string; readonly at: number; readonly key?: string; readonly by?: Who; readonly body: unknown }
   | { readonly $: "missed"; readonly room: string; readonly count: number; readonly to: number }
   | { readonly $: "present"; readonly room: string; readonly members: readonly Member[]; readonly first: boolean; readonly last: boolean }
@@ -71,7 +71,7 @@ const isStated: Check = (value) => value !== undefined;
 
 const refusal = { code: isText, message: isText };
 const shapes: Record<string, Record<string, Check>> = {
-  begin: { room: isName, epoch: isEpoch, at: isNumber, recovered: isFlag },
+  begin: { room: isName, epoch: isEpoch, at: isNumber, recovered: isFlag, ref: optional(isText) },
   msg: { room: isName, at: isNumber, key: optional(isText), by: optional(isWho), body: isStated },
   missed: { room: isName, count: (value) => Number.isInteger(value) && (value as number) >= 0, to: isNumber },
   present: { room: isName, members: isMembers, first: isFlag, last: isFlag },

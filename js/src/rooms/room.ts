@@ -121,7 +121,8 @@ export interface Room<In = unknown, Out = In, Meta = unknown> extends AsyncItera
 
 type RoomNotice = Notice & { room: string };
 type Answer = Omit<Notice & { $: "begin" }, "$" | "room">;
-type Wanted<Meta> = Omit<JoinOptions<Meta>, "meta"> & { meta?: Meta | undefined };
+/** A join, by the name that the `begin` of its stream repeats. */
+type Wanted<Meta> = { -readonly [Name in keyof JoinOptions<Meta>]: JoinOptions<Meta>[Name] | undefined } & { readonly ref: string };
 
 /** What a room needs of the socket below. */
 export interface Wire extends Flow {
@@ -149,19 +150,19 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   type Members = Map<string, Member<Meta>>;
   const outlet = createOutlet<RoomEvents<In, Meta>>(wire);
   let position: Position | undefined;
+  /** How many sessions were lost. */
+  let losses = 0;
+  /** Stands for the stream that this session brings, if it does: a position outlives a session. */
+  let stream: object | undefined;
   /** How it was joined, while it is to be. */
   let wanted: Wanted<Meta> | undefined;
-  /** How many streams have been asked for by `join` and have not begun. */
-  let awaited = 0;
-  /** How many joins wait for their answer: they are repeated in a new session. */
-  let joining = 0;
-  let leaving = false;
-  /** What is heard on a shared session until the answer to a new join tells which `begin` is its own: others join as well. */
-  let stash: RoomNotice[] | undefined;
-  /** That `begin`, until it is its turn. */
-  let own: RoomNotice | undefined;
-  /** What tells it, once there is an answer. */
-  let isOwn: ((notice: RoomNotice) => boolean) | undefined;
+  /** Joins whose stream has not begun. */
+  const awaited = new Map<string, Wanted<Meta>>();
+  const isAwaited = (join = wanted) => !!join && awaited.has(join.ref);
+  /** Joins that wait for their answer: the one that is wanted is repeated in a new session. */
+  const asking = new Set<Wanted<Meta>>();
+  /** The last `leave`, until the stream has ended by it; and whether it was answered: before, a stream ends for another reason. */
+  let leaving: { done_?: boolean } | undefined;
   let present: Members = new Map();
   /** A list of which parts are still to come. */
   let gathered: Members | undefined;
@@ -184,10 +185,7 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   /** The stream has ended: what follows is of another. */
   const end = (code: string, message: string) => {
     const was = position;
-    position = undefined;
-    isOwn = stash = undefined;
-    leaving = false;
-    gathered = undefined;
+    position = stream = gathered = undefined;
     if (present.size) {
       present = new Map();
       members = [];
@@ -199,66 +197,60 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
     outlet.end_();
   };
 
+  const want = (options: JoinOptions<Meta>): Wanted<Meta> => ({ ...options, ref: Math.random().toString(36).slice(2) });
+
   /** Asks to join until there is an answer: a session may be lost meanwhile. */
   const enter = async (asked: Wanted<Meta>, before?: Wanted<Meta>): Promise<Begun> => {
-    joining++;
+    asking.add(asked);
     try {
       for (;;) {
-        const isNew = awaited > 0;
-        const { last, presence, meta } = asked;
-        const since = isNew ? asked.since : position;
+        const { ref, last, presence, meta } = asked;
+        const since = isAwaited(asked) ? asked.since : position;
+        const session = losses;
         try {
           const { epoch, at, recovered } = await ask<Answer>("join", {
+            ref,
             ...(since && { since: { epoch: since.epoch, offset: since.offset } }),
             ...(last !== undefined && { last }),
             ...(presence && { presence }),
             ...(meta !== undefined && { meta }),
           });
-          if (stash && wanted === asked) {
-            isOwn = (notice) => notice.$ === "begin" && notice.epoch === epoch && notice.at === at;
-            sift();
-          }
-          return { position: { epoch, offset: at }, recovered };
+          const begins = { epoch, offset: at };
+          // From there on, should the session be lost before the stream has begun.
+          if (isAwaited(asked)) asked.since ??= begins;
+          // That was the last word of a session.
+          if (session !== losses && wanted === asked) continue;
+          return { position: begins, recovered };
         } catch (error) {
-          if (isGone(error) && wanted === asked) continue;
-          if (wanted === asked) {
-            // A stream that stands goes on as it was.
-            wanted = position && before;
-            // The others' stream goes on; this page has none.
-            if (wire.isShared_) end((error as ThroughlineError).code, (error as ThroughlineError).message);
+          const isWanted = wanted === asked;
+          if (isGone(error) && isWanted) continue;
+          awaited.delete(ref);
+          if (isWanted) {
+            // What stands goes on as it was. Where others share it this page has no stream, though theirs goes on.
+            wanted = !wire.isShared_ && (stream || isAwaited(before)) ? (before ?? want({})) : undefined;
+            const { code, message } = error as ThroughlineError;
+            // If the socket is closed, it tells so itself.
+            if (!wanted && code !== "closed") end(code, message);
           }
-          if (isNew && awaited) awaited--;
           throw error;
         }
       }
     } finally {
-      joining--;
+      asking.delete(asked);
     }
   };
 
-  /** Takes what was put by, once the `begin` is there that the answer tells: it may come behind the answer. */
-  const sift = () => {
-    // Of equal ones the last: before it others may have left.
-    own = stash?.filter(isOwn!).pop();
-    if (!own) return;
-    const notices = stash!;
-    isOwn = stash = undefined;
-    awaited = 0;
-    notices.forEach(hear);
-  };
-
-  const begin = (notice: Notice & { $: "begin" }) => {
-    const { epoch, at, recovered } = notice;
-    const isMine = notice === own;
-    if (wire.isShared_ && !isMine && !position) return;
-    const isNew = wire.isShared_ ? isMine : awaited > 0;
-    if (isMine) own = undefined;
-    else if (isNew) awaited--;
-    const before = isNew ? wanted?.since : position;
+  const begin = ({ epoch, at, recovered, ref }: Notice & { $: "begin" }) => {
+    const asked = awaited.get(ref ?? "");
+    // What others have joined is not of this page.
+    if (wire.isShared_ && !asked && !position) return;
+    const before = asked ? asked.since : position;
     const isSame = before?.epoch === epoch;
+    if (asked) awaited.delete(asked.ref);
     // What was heard already is not heard again, unless it was asked for.
-    position = { epoch, offset: isSame && !isNew ? Math.max(before.offset, at) : at };
-    if (!leaving) wanted ??= {};
+    position = { epoch, offset: isSame && !asked ? Math.max(before.offset, at) : at };
+    stream = {};
+    if (!leaving) wanted ??= want({});
     outlet.begin_();
     outlet.emit_("begin", { position, recovered });
     const count = isSame ? at - before.offset : undefined;
@@ -286,14 +278,8 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   const keyOf = (who: Who) => JSON.stringify(who);
 
   const hear = (notice: RoomNotice) => {
-    if (stash) {
-      stash.push(notice);
-      if (isOwn?.(notice)) sift();
-    }
     // What others have joined is not of this page.
-    else if (!wire.isShared_ || (wanted && (position || notice.$ === "begin"))) take(notice);
-  };
-  const take = (notice: RoomNotice) => {
+    if (wire.isShared_ && !(wanted && (position || notice.$ === "begin"))) return;
     switch (notice.$) {
       case "begin":
         return begin(notice);
@@ -321,10 +307,11 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
         return change({ gone: notice.who }, (members) => members.delete(keyOf(notice.who)));
       case "left":
         // One that was asked for may be followed by another stream.
-        if (notice.code !== "asked" && !own) {
+        if (leaving?.done_) leaving = undefined;
+        if (!isAwaited()) {
           wanted = undefined;
           // Nobody counts on this page any more.
-          if (wire.isShared_) ask("leave").catch(() => undefined);
+          if (wire.isShared_ && notice.code !== "asked") ask("leave").catch(() => undefined);
         }
         return end(notice.code, notice.message);
       case "failed":
@@ -346,29 +333,34 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
     get members() {
       return list();
     },
-    async join(options = {}) {
+    join(options = {}) {
       const before = wanted;
-      const asked = (wanted = { ...options });
-      leaving = false;
-      awaited++;
-      if (wire.isShared_) {
-        own = isOwn = undefined;
-        stash ??= [];
-      }
+      const asked = (wanted = want(options));
+      awaited.set(asked.ref, asked);
+      leaving = undefined;
       outlet.begin_();
       return enter(asked, before);
     },
     async leave() {
       wanted = undefined;
-      leaving = true;
-      awaited = 0;
+      awaited.clear();
+      const mine: typeof leaving = {};
+      const left = stream;
       // Others may stay in it: no notice tells.
       if (wire.isShared_) end("asked", "");
+      else leaving = mine;
       try {
         await ask("leave");
+        mine.done_ = true;
       } catch (error) {
         // With the session it has ended too.
-        if (!isGone(error) && (error as ThroughlineError).code !== "no_member") throw error;
+        if (isGone(error)) return;
+        const isOut = (error as ThroughlineError).code === "no_member";
+        if (leaving === mine) {
+          leaving = undefined;
+          if (isOut && stream === left) end("asked", "");
+        }
+        if (!isOut) throw error;
       }
     },
     async publish(body, { key } = {}) {
@@ -411,23 +403,17 @@ export const createRoom = <In, Out, Meta>(name: string, wire: Wire): readonly [R
   const inner: Inner = {
     hear_: hear,
     lost_() {
-      gathered = undefined;
+      losses++;
+      stream = gathered = undefined;
       dismiss("lost");
       if (leaving) end("asked", "");
+      leaving = undefined;
       const asked = wanted;
-      // Where the answer was there and the stream was not it is asked for once more.
-      if (!(position || isOwn) || !asked || joining) return undefined;
-      isOwn = undefined;
-      if (stash) stash = [];
+      for (const ref of awaited.keys()) if (ref !== asked?.ref) awaited.delete(ref);
+      if (!asked || asking.has(asked)) return undefined;
+      // If it is refused that is told as the end of the stream.
       return async () => {
-        if (wanted !== asked) return;
-        try {
-          await enter(asked);
-        } catch (error) {
-          // If the socket is closed, it tells so itself.
-          const { code, message } = error as ThroughlineError;
-          if (code !== "closed") end(code, message);
-        }
+        if (wanted === asked) await enter(asked).catch(() => undefined);
       };
     },
     closed_(error) {

@@ -225,9 +225,8 @@ impl Rooms {
                     // Success is told by the stream itself, and a session that is lost again by the socket.
                     if let Err(RequestError::Failed { code, message }) = answer {
                         let refusal = Refusal { room: joining.room.clone(), code, message };
-                        let left = Notice::Left(refusal);
-                        lock(ledger).note(&left);
-                        told.push_back(left);
+                        lock(ledger).drop_room(&joining.room);
+                        told.push_back(Notice::Left(refusal));
                     }
                     false
                 }

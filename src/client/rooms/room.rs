@@ -49,7 +49,7 @@ impl JoinedRoom {
         &self.name
     }
 
-    /// Joins, or begins the stream of the room anew. `join.room` is taken from here. What follows comes from
+    /// Joins, or begins the stream of the room anew. `join.room` is taken from here, and `join.reference` if it has none. What follows comes from
     /// [`Rooms::recv`](super::Rooms::recv), behind a [`Notice::Begin`](crate::room::payload::Notice::Begin) that says the same as
     /// this answer.
     ///
@@ -59,11 +59,13 @@ impl JoinedRoom {
     /// # Cancel safety
     /// When the future is dropped the client may or may not have joined.
     pub async fn join(&self, join: Join) -> Result<Begin, RoomError> {
-        let join = Join { room: self.name.clone(), ..join };
-        let before = lock(&self.ledger).ask(&join);
+        let mut join = Join { room: self.name.clone(), ..join };
+        let before = lock(&self.ledger).ask(&mut join);
         let answer = self.ask(&Operation::Join(join.clone())).await;
-        if is_refused(&answer) {
-            lock(&self.ledger).refused(&join, before);
+        match &answer {
+            Ok(begin) => lock(&self.ledger).answered(&join, begin),
+            Err(_) if is_refused(&answer) => lock(&self.ledger).refused(&join, before),
+            Err(_) => {}
         }
         answer
     }

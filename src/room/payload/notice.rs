@@ -47,6 +47,9 @@ pub struct Begin {
     pub at: Seq,
     /// Whether it goes on from where the client asked, with nothing missing.
     pub recovered: bool,
+    /// The name of the join that it answers ([`Join::reference`](super::Join::reference)), if that has one.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 impl Begin {

@@ -50,6 +50,9 @@ pub enum Operation {
 pub struct Join {
     /// The room.
     pub room: String,
+    /// A name for this join, of 1 to 256 bytes, which the [`Begin`](super::Begin) of its stream repeats.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// To go on from here, if the room's history reaches so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Position>,
@@ -208,6 +211,9 @@ impl Operation {
 
     fn checked(self) -> Result<Self, PayloadError> {
         check_name(self.room(), "room")?;
+        if let Self::Join(Join { reference: Some(reference), .. }) = &self {
+            check_name(reference, "ref")?;
+        }
         match &self {
             Self::Join(Join { meta, .. }) | Self::Meta { meta, .. } => check_meta(meta.as_ref())?,
             Self::Publish { key: Some(key), .. } => check_name(key, "key")?,

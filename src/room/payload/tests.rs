@@ -145,9 +145,10 @@ fn operations() -> impl Strategy<Value = Operation> {
         .prop_map(|(epoch, offset)| Position { epoch: Epoch::from_bytes(epoch), offset });
     let since = proptest::option::of(positions);
     prop_oneof![
-        (names(), since.clone(), any::<Option<u32>>(), any::<bool>(), metas()).prop_map(
-            |(room, since, last, presence, meta)| Operation::Join(Join { room, since, last, presence, meta })
-        ),
+        (names(), proptest::option::of(names()), since.clone(), any::<Option<u32>>(), any::<bool>(), metas())
+            .prop_map(|(room, reference, since, last, presence, meta)| {
+                Operation::Join(Join { room, reference, since, last, presence, meta })
+            }),
         names().prop_map(|room| Operation::Leave { room }),
         (names(), proptest::option::of(names()), bodies()).prop_map(|(room, key, body)| Operation::Publish {
             room,
@@ -169,9 +170,11 @@ fn notices() -> impl Strategy<Value = Notice> {
     let refusal =
         (names(), names(), names()).prop_map(|(room, code, message)| Refusal { room, code, message });
     prop_oneof![
-        (names(), any::<[u8; 8]>(), seqs(), any::<bool>()).prop_map(|(room, epoch, at, recovered)| {
-            Notice::Begin(Begin { room, epoch: Epoch::from_bytes(epoch), at, recovered })
-        }),
+        (names(), any::<[u8; 8]>(), seqs(), any::<bool>(), proptest::option::of(names())).prop_map(
+            |(room, epoch, at, recovered, reference)| {
+                Notice::Begin(Begin { room, epoch: Epoch::from_bytes(epoch), at, recovered, reference })
+            }
+        ),
         (names(), seqs(), proptest::option::of(names()), proptest::option::of(whos()), bodies())
             .prop_map(|(room, at, key, by, body)| Notice::Said(Said { room, at, key, by, body })),
         (names(), any::<u64>(), seqs()).prop_map(|(room, count, to)| Notice::Missed(Missed {

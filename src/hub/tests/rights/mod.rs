@@ -202,7 +202,7 @@ impl World {
             since.map(|at| if elsewhere { Position { epoch: Epoch::from_bytes([7; 8]), ..at } } else { at });
         let last = (self.rng.below(4) == 0).then(|| self.rng.below(5) as u32);
         let presence = self.rng.below(3) == 0;
-        let join = Join { room: room.into(), since, last, presence, meta: None };
+        let join = Join { room: room.into(), since, last, presence, ..Join::default() };
         let mut needs = vec![Action::Join];
         needs.extend((since.is_some() || last.is_some()).then_some(Action::History));
         needs.extend(presence.then_some(Action::Presence));
