@@ -37,6 +37,7 @@ async fn seats<S: Conversation>(mut socket: Typed<Ask, Tell, S>) {
             Ask::Reserve { seat } if asked.is_request() => {
                 socket.reply(&asked, &Tell::Reserved { seat }).await
             }
+            Ask::Reserve { seat: 9 } => socket.try_send(&Tell::Reserved { seat: 9 }),
             Ask::Reserve { seat } => socket.send(&Tell::Reserved { seat }).await,
             Ask::Count => socket.reply(&asked, &Tell::Misfits { count: socket.misfits() }).await,
         };
@@ -65,6 +66,8 @@ async fn converse(server: &Server) {
     assert_eq!(reply, Tell::Reserved { seat: 7 });
     socket.send(&Ask::Reserve { seat: 8 }).await.unwrap();
     assert_eq!(within(10, "tells", socket.recv()).await.unwrap().value, Tell::Reserved { seat: 8 });
+    within(10, "is acknowledged", socket.send_acked(&Ask::Reserve { seat: 9 })).await.unwrap();
+    assert_eq!(within(10, "tells", socket.recv()).await.unwrap().value, Tell::Reserved { seat: 9 });
 
     let refused = within(10, "refuses", socket.request::<Tell>(&Ask::Reserve { seat: 255 })).await;
     let Err(TypedRequestError::Request(RequestError::Failed { code, .. })) = refused else {

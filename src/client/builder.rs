@@ -52,7 +52,7 @@ pub struct Builder {
     session: Config,
     links: Option<LinkSource>,
     proxy: proxy::Choice,
-    roots: tls::Roots,
+    tls: tls::Settings,
 }
 
 impl Builder {
@@ -75,7 +75,7 @@ impl Builder {
             session: Config::default(),
             links: None,
             proxy: proxy::Choice::default(),
-            roots: tls::Roots::default(),
+            tls: tls::Settings::default(),
         }
     }
 
@@ -252,7 +252,36 @@ impl Builder {
     /// the certificate of the server itself. It is read when the client starts. Default: none.
     #[cfg(feature = "tls")]
     pub fn ca_file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.roots.file = Some(path.into());
+        self.tls.roots = Some(path.into());
+        self
+    }
+
+    /// How TLS is spoken, in place of the default: rustls with `ring`, the authorities of the operating system, and no
+    /// certificate of the client's own. For a server that asks for one, or that is known by a fingerprint. Which HTTP is offered
+    /// (ALPN) is set here. It does not go with [`Builder::ca_file`].
+    ///
+    /// ```no_run
+    /// use throughline::Client;
+    /// use throughline::client::rustls::{ClientConfig, RootCertStore};
+    /// use throughline::client::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    ///
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut roots = RootCertStore::empty();
+    /// roots.add(CertificateDer::from_pem_file("authority.pem")?)?;
+    /// let config = ClientConfig::builder()
+    ///     .with_root_certificates(roots)
+    ///     .with_client_auth_cert(
+    ///         vec![CertificateDer::from_pem_file("client.pem")?],
+    ///         PrivateKeyDer::from_pem_file("client.key")?,
+    ///     )?;
+    /// let client = Client::builder("https://internal.example/live").tls_config(config);
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls_config(mut self, config: super::rustls::ClientConfig) -> Self {
+        self.tls.config = Some(config);
         self
     }
 
@@ -291,7 +320,7 @@ impl Builder {
         let base = address::parse(&self.url)?;
         self.check()?;
         let patience = Patience::new(self.connect_timeout);
-        let connector = Connector::new(self.proxy.settle()?, &self.roots, patience.clone())?;
+        let connector = Connector::new(self.proxy.settle()?, &self.tls, patience.clone())?;
         let connector = connector.linked_by(self.links);
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
         let config = Arc::new(self.session);

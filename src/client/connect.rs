@@ -21,7 +21,7 @@ use super::ConnectError;
 use super::link::{Link, LinkSource, Stream};
 use super::patience::Patience;
 use super::proxy::Proxies;
-use super::tls::{Roots, Tls};
+use super::tls::{Settings, Tls};
 
 /// What a connection is for, which decides how it may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,8 +151,8 @@ pub(super) struct Connector {
 impl Connector {
     /// # Errors
     /// When a proxy's URL, or the file of roots, is of no use.
-    pub(super) fn new(proxies: Proxies, roots: &Roots, patience: Patience) -> Result<Self, ConnectError> {
-        Ok(Self { links: None, proxies: Arc::new(proxies), tls: Arc::new(Tls::new(roots)?), patience })
+    pub(super) fn new(proxies: Proxies, tls: &Settings, patience: Patience) -> Result<Self, ConnectError> {
+        Ok(Self { links: None, proxies: Arc::new(proxies), tls: Arc::new(Tls::new(tls)?), patience })
     }
 
     /// The same, with links of another make than TCP's.

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::client::patience::Patience;
     use crate::client::proxy::Proxies;
-    use crate::client::tls::Roots;
+    use crate::client::tls::Settings;
 
     /// Reads a request without a body.
     async fn read_head(stream: &mut TcpStream) -> Option<()> {
@@ -159,7 +159,7 @@ mod tests {
         let connections = Arc::new(Mutex::new(0));
         let server = tokio::spawn(serve(listener, answers, Arc::clone(&connections)));
         let connector =
-            Connector::new(Proxies::default(), &Roots::default(), Patience::new(Duration::from_secs(5)))
+            Connector::new(Proxies::default(), &Settings::default(), Patience::new(Duration::from_secs(5)))
                 .unwrap();
         let first = connector.connect(&uri, crate::client::connect::Purpose::Requests).await.unwrap();
         let exchange = HyperExchange::new(first, connector);

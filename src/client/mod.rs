@@ -45,6 +45,8 @@ pub use builder::Builder;
 pub use error::ConnectError;
 pub use rooms::Rooms;
 pub use token::Freshness;
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;
 pub use verdicts::{Finding, Findings, MemoryVerdicts, Verdicts};
 
 /// Connects to a server.

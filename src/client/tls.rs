@@ -24,15 +24,33 @@ pub(super) const AVAILABLE: bool = true;
 /// What is offered by ALPN where either HTTP will do, best first.
 const EITHER: &[&[u8]] = if cfg!(feature = "http2") { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
 
-/// Who is trusted beside the authorities of the operating system.
+/// How TLS is set up: with the authorities of the operating system, and others beside them; or by the application.
 #[derive(Debug, Default)]
-pub(super) struct Roots {
-    pub(super) file: Option<PathBuf>,
+pub(super) struct Settings {
+    /// Who is trusted besides.
+    pub(super) roots: Option<PathBuf>,
+    pub(super) config: Option<ClientConfig>,
 }
 
-impl Roots {
+impl Settings {
+    fn config(&self) -> Result<ClientConfig, ConnectError> {
+        if let Some(config) = &self.config {
+            let rule = "is of no use beside tls_config";
+            let given = self.roots.is_none().then(|| config.clone());
+            return given.ok_or(ConnectError::Invalid { field: "ca_file", rule });
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Trust::new(self.read()?, &provider)?;
+        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Ok(versions
+            .map_err(|error| ConnectError::NoTls(error.into()))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth())
+    }
+
     fn read(&self) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
-        let Some(file) = &self.file else { return Ok(Vec::new()) };
+        let Some(file) = &self.roots else { return Ok(Vec::new()) };
         let invalid = |rule| ConnectError::Invalid { field: "ca_file", rule };
         let bytes = std::fs::read(file).map_err(|_| invalid("must be a file that can be read"))?;
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -51,16 +69,8 @@ pub(super) struct Tls {
 impl Tls {
     /// # Errors
     /// When the file of roots is of no use, or there are no roots at all.
-    pub(super) fn new(roots: &Roots) -> Result<Self, ConnectError> {
-        let provider = Arc::new(ring::default_provider());
-        let verifier = Trust::new(roots.read()?, &provider)?;
-        let failed = |error: rustls::Error| ConnectError::NoTls(error.into());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(failed)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+    pub(super) fn new(settings: &Settings) -> Result<Self, ConnectError> {
+        let mut config = settings.config()?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http1 = TlsConnector::from(Arc::new(config.clone()));
         config.alpn_protocols = EITHER.iter().map(|name| name.to_vec()).collect();

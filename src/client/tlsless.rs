@@ -9,15 +9,15 @@ use super::link::Link;
 /// Whether `https://` and `wss://` can be dialled.
 pub(super) const AVAILABLE: bool = false;
 
-/// What a builder says about roots: nothing.
+/// What a builder says about TLS: nothing.
 #[derive(Debug, Default)]
-pub(super) struct Roots {}
+pub(super) struct Settings {}
 
 #[derive(Debug)]
 pub(super) struct Tls {}
 
 impl Tls {
-    pub(super) fn new(_roots: &Roots) -> Result<Self, ConnectError> {
+    pub(super) fn new(_settings: &Settings) -> Result<Self, ConnectError> {
         Ok(Self {})
     }
 

@@ -48,6 +48,21 @@ impl Visitor {
 /// session is carried again after nothing carried it, or by another kind of transport.
 ///
 /// It is not asked about what the server's own code does with a [`Room`](super::Room).
+///
+/// A plain function will do that looks at what it is asked and returns a future that does not borrow it; one that knows at once
+/// returns a [`ready`](std::future::ready) one:
+///
+/// ```
+/// use std::future::ready;
+/// use throughline::Hub;
+/// use throughline::hub::{Action, Visitor};
+///
+/// let hub = Hub::builder().authorize(|visitor: &Visitor, room: &str, action: Action| {
+///     let own = visitor.principal.as_ref().is_some_and(|who| room.strip_prefix("of-") == Some(who.as_str()));
+///     ready(own || (room == "news" && action != Action::Publish))
+/// });
+/// # let _ = hub.build();
+/// ```
 #[async_trait]
 pub trait Authorize: Send + Sync + 'static {
     /// Whether this visitor may do this in the room of this name. It is the client's choice, of 1 to 256 bytes.
@@ -55,6 +70,17 @@ pub trait Authorize: Send + Sync + 'static {
     /// While it decides, other operations and messages of this session wait. It may be asked again when the handler
     /// lets go of [`Live::recv`](super::Live::recv) before it has answered.
     async fn allow(&self, visitor: &Visitor, room: &str, action: Action) -> bool;
+}
+
+#[async_trait]
+impl<F, R> Authorize for F
+where
+    F: Fn(&Visitor, &str, Action) -> R + Send + Sync + 'static,
+    R: Future<Output = bool> + Send + 'static,
+{
+    async fn allow(&self, visitor: &Visitor, room: &str, action: Action) -> bool {
+        self(visitor, room, action).await
+    }
 }
 
 /// An authoriser: clients may join any room, hear, see who is there and what was said; only the server says anything.

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::frame::{Body, Message, SessionId};
 
-use super::{RecvError, RequestError, SendError, Socket};
+use super::{AckError, RecvError, RequestError, SendError, Socket};
 
 /// Keeps [`Conversation`] to the handles of this crate, and says where they differ.
 pub(crate) trait Sealed {
@@ -36,6 +36,16 @@ pub trait Conversation: Sealed + Send + Sync {
     /// Sends a message.
     fn send(&self, body: Body) -> impl Future<Output = Result<(), SendError>> + Send {
         async move { self.lend().send(self.prepare(body)?).await }
+    }
+
+    /// Sends a message if there is room.
+    fn try_send(&self, body: Body) -> Result<(), SendError> {
+        self.lend().try_send(self.prepare(body)?)
+    }
+
+    /// Sends a message and waits until the peer has received it.
+    fn send_acked(&self, body: Body) -> impl Future<Output = Result<(), AckError>> + Send {
+        async move { self.lend().send_acked(self.prepare(body)?).await }
     }
 
     /// Sends a request and waits for its reply.

@@ -42,7 +42,7 @@ pub use misfit::{MISFIT, Misfit, MisfitWatch};
 pub use sender::Sender;
 pub use shared::Principal;
 pub use state::{State, StateWatch};
-pub use typed::{Received, Typed, TypedRequestError, TypedSendError};
+pub use typed::{Received, Typed, TypedAckError, TypedRequestError, TypedSendError};
 
 pub(crate) use command::Command;
 #[cfg(feature = "server")]

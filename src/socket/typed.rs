@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::frame::{Body, JsonError, Message, MessageKind, SessionId};
 
 use super::misfit::{self, Complaint, MISFIT};
-use super::{Conversation, MisfitWatch, RecvError, RequestError, SendError, Socket};
+use super::{AckError, Conversation, MisfitWatch, RecvError, RequestError, SendError, Socket};
 
 /// A socket, or another [`Conversation`], whose messages are values: those that come are of type `In`, those that go of type `Out`. An enum tagged by
 /// one of its members (`#[serde(tag = "type")]`) makes a good protocol.
@@ -85,6 +85,18 @@ pub enum TypedSendError {
     /// The message was not accepted.
     #[error(transparent)]
     Send(#[from] SendError),
+}
+
+/// Why a value that was to be acknowledged was not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TypedAckError {
+    /// It has no JSON form.
+    #[error(transparent)]
+    Value(#[from] JsonError),
+    /// The message was not accepted, or not acknowledged.
+    #[error(transparent)]
+    Ack(#[from] AckError),
 }
 
 /// Why a request has no reply of the type that was asked for.
@@ -193,6 +205,25 @@ impl<In: DeserializeOwned, Out: Serialize, S: Conversation> Typed<In, Out, S> {
     /// When the future is dropped before it is ready, it was not sent.
     pub async fn send(&self, value: &Out) -> Result<(), TypedSendError> {
         Ok(self.socket.send(Body::json(value)?).await?)
+    }
+
+    /// Sends a value if there is room; see [`Sender::try_send`](super::Sender::try_send).
+    ///
+    /// # Errors
+    /// As there; also when it has no JSON form.
+    pub fn try_send(&self, value: &Out) -> Result<(), TypedSendError> {
+        Ok(self.socket.try_send(Body::json(value)?)?)
+    }
+
+    /// Sends a value and waits until the peer has received it; see [`Sender::send_acked`](super::Sender::send_acked).
+    ///
+    /// # Errors
+    /// As there; also when it has no JSON form.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the value may or may not have been sent.
+    pub async fn send_acked(&self, value: &Out) -> Result<(), TypedAckError> {
+        Ok(self.socket.send_acked(Body::json(value)?).await?)
     }
 
     /// Sends a value as a request and waits for a reply of some type; see [`Sender::request`](super::Sender::request).

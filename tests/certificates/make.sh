@@ -11,6 +11,9 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500
 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj "$name, the server" 2>/dev/null
 openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 36500 -out server.pem \
     -extfile <(printf 'subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n') 2>/dev/null
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout client.key -out client.csr -subj "$name, a client" 2>/dev/null
+openssl x509 -req -in client.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 36500 -out client.pem \
+    -extfile <(printf 'subjectAltName=DNS:client\nbasicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n') 2>/dev/null
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 -keyout alone.key -out alone.pem \
     -subj "$name, signed by itself" -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' 2>/dev/null
-rm -f server.csr authority.key authority.srl
+rm -f server.csr client.csr authority.key authority.srl

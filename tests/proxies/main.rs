@@ -8,13 +8,18 @@ mod secure;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use throughline::client::rustls::crypto::ring;
+use throughline::client::rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use throughline::client::rustls::server::WebPkiClientVerifier;
+use throughline::client::rustls::{ClientConfig, RootCertStore};
 use throughline::client::{Backoff, Builder};
 use throughline::{Client, ConnectError, Socket, State, TransportKind};
 
 use office::{Office, Rules};
-use secure::{Secure, certificate, echo};
+use secure::{Secure, acceptor_for, certificate, echo, identity};
 use support::{Served, within};
 
 const USER: &str = "me:secret@";
@@ -193,6 +198,29 @@ async fn a_server_is_trusted_by_its_authority_or_by_its_own_certificate_and_not_
             assert!(error.to_string().contains("ca_file"), "{error}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_gets_the_one_that_the_application_gives() {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate("authority.pem")).unwrap()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::clone(&provider));
+    let tls = acceptor_for("server", &["h2", "http/1.1"], clients.build().unwrap());
+    let server = Secure::behind(tls, &echo(), false).await;
+    let config = || {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots.clone())
+    };
+    let (chain, key) = identity("client");
+    let known = config().with_client_auth_cert(chain, key).unwrap();
+    converse_over_all(|| Client::builder(server.url()).tls_config(known.clone())).await;
+    let unknown = Client::builder(server.url()).tls_config(config().with_no_client_auth()).max_attempts(1);
+    let error = connect(unknown).await.unwrap_err();
+    assert!(!matches!(error, ConnectError::Invalid { .. }), "{error}");
+    let both = client(&server.url()).tls_config(known);
+    let error = connect(both).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Invalid { field: "ca_file", .. }), "{error}");
 }
 
 #[tokio::test]

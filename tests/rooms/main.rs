@@ -13,8 +13,7 @@ use support::{Served, Wire, within};
 use throughline::client::rooms::{Event, RoomError};
 use throughline::frame::{Body, Json, TransportKind};
 use throughline::hub::{
-    Action, Authorize, Hub, InboxBounds, Keep, MemoryInbox, OperationRate, ReadOnly, RoomConfig, Stats,
-    Visitor,
+    Action, Hub, InboxBounds, Keep, MemoryInbox, OperationRate, ReadOnly, RoomConfig, Stats, Visitor,
 };
 use throughline::room::payload::{Change, Join, Notice, Who};
 use throughline::server::{Attempt, Grant};
@@ -320,15 +319,6 @@ async fn a_session_may_be_in_so_many_rooms_and_those_it_was_taken_from_do_not_co
 #[derive(Clone, Debug, PartialEq)]
 struct Role(String);
 
-struct Writers;
-
-#[async_trait::async_trait]
-impl Authorize for Writers {
-    async fn allow(&self, visitor: &Visitor, _room: &str, action: Action) -> bool {
-        action != Action::Publish || visitor.extension() == Some(&Role("writer".into()))
-    }
-}
-
 #[tokio::test]
 async fn what_the_authenticator_granted_besides_reaches_the_handler_and_the_authoriser() {
     let by_role = |attempt: &Attempt<'_>| {
@@ -349,7 +339,10 @@ async fn what_the_authenticator_granted_besides_reaches_the_handler_and_the_auth
         let _ = live.send(role.unwrap_or_default()).await;
         while live.recv().await.is_ok() {}
     };
-    let hub = Hub::builder().authorize(Writers).build();
+    let writers = |visitor: &Visitor, _: &str, action: Action| {
+        std::future::ready(action != Action::Publish || visitor.extension() == Some(&Role("writer".into())))
+    };
+    let hub = Hub::builder().authorize(writers).build();
     let server = Server::builder().hub(hub).authenticator(by_role).serve(handler).unwrap();
     let served = Served::new(&server).await;
     let wire = Wire::to(served.address).await;

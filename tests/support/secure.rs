@@ -22,21 +22,36 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 
 /// A file of `tests/certificates`.
 pub(crate) fn certificate(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "certificates", name].iter().collect()
 }
 
+/// The certificate of a name, and its key.
+pub(crate) fn identity(name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = CertificateDer::pem_file_iter(certificate(&format!("{name}.pem"))).unwrap();
+    (
+        chain.map(Result::unwrap).collect(),
+        PrivateKeyDer::from_pem_file(certificate(&format!("{name}.key"))).unwrap(),
+    )
+}
+
 /// Ends TLS with the certificate and key of a name, and agrees on one of these protocols.
 pub(crate) fn acceptor(name: &str, alpn: &[&str]) -> TlsAcceptor {
-    let chain = CertificateDer::pem_file_iter(certificate(&format!("{name}.pem"))).unwrap();
-    let key = PrivateKeyDer::from_pem_file(certificate(&format!("{name}.key"))).unwrap();
+    acceptor_for(name, alpn, WebPkiClientVerifier::no_client_auth())
+}
+
+/// The same, with a view on who the client is.
+pub(crate) fn acceptor_for(name: &str, alpn: &[&str], clients: Arc<dyn ClientCertVerifier>) -> TlsAcceptor {
+    let (chain, key) = identity(name);
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain.map(Result::unwrap).collect(), key)
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
@@ -93,10 +108,14 @@ impl Secure {
 
     /// The same for any server.
     pub(crate) async fn serving(server: &Server, name: &str, alpn: &[&str], connect: bool) -> Self {
+        Self::behind(acceptor(name, alpn), server, connect).await
+    }
+
+    /// The same behind any TLS.
+    pub(crate) async fn behind(tls: TlsAcceptor, server: &Server, connect: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
         let mut accepting = JoinSet::new();
-        let tls = acceptor(name, alpn);
         accepting.spawn(accept(listener, tls, server.service(), connect, Arc::clone(&seen)));
         Self { address, seen, _accepting: accepting }
     }

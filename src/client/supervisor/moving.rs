@@ -94,7 +94,7 @@ pub(super) mod tests {
     use crate::client::patience::Patience;
     use crate::client::plan::Plan;
     use crate::client::proxy::Proxies;
-    use crate::client::tls::Roots;
+    use crate::client::tls::Settings;
     use crate::client::verdicts::Network;
     use crate::frame::{Encoding, Limits, SessionId};
 
@@ -113,7 +113,8 @@ pub(super) mod tests {
     pub(in crate::client::supervisor) fn fresh() -> ClientSupervisor {
         let dialer = Dialer {
             base: "http://localhost/live".parse().unwrap(),
-            connector: Connector::new(Proxies::default(), &Roots::default(), Patience::new(SECOND)).unwrap(),
+            connector: Connector::new(Proxies::default(), &Settings::default(), Patience::new(SECOND))
+                .unwrap(),
             upgrades_only: AtomicBool::new(false),
             notes: Arc::default(),
             headers: http::HeaderMap::new(),
