@@ -9,7 +9,8 @@
  * - A tab keeps what it said until it hears that it was stored (`shared/said.ts`), and says it again to each new leader. A leader takes only a
  *   tab's next number: what was stored already is not taken twice, and nothing overtakes.
  * - What the server says goes to all tabs, and its number to the store, before its receipt goes to the server: a channel alone may
- *   be slower than a request, when a tab crashes. Tabs know repeats by their numbers.
+ *   be slower than a request, when a tab crashes. Tabs know repeats by their numbers. Who is to lead hears first what the channel
+ *   still had from the one before: a word of its own comes behind that.
  *
  * Each tab has the rooms of its own (`throughline/rooms`), of what all hear. The leader counts which tabs are in which
  * (`shared/steward.ts`), and stores that with the numbers. A tab holds a lock of its own as long as it lives, and the leader waits
@@ -64,7 +65,8 @@ export const share = <In = unknown, Out = unknown>(
   open: (parts: readonly Part[]) => ReturnType<typeof connect<In, Out>>,
 ): SharedSocket<In, Out> => {
   type Heard = SharedEvents<In, Out>;
-  const channel = new BroadcastChannel(`throughline:${name}`);
+  const channelOf = `throughline:${name}`;
+  const channel = new BroadcastChannel(channelOf);
   const me = Array.from(crypto.getRandomValues(new Uint32Array(3)), (word) => word.toString(36)).join("");
   const tell = (word: Word<Out>) => channel.postMessage(word);
   const lockOf = (tab: string) => `throughline:${name} tab ${tab}`;
@@ -149,6 +151,9 @@ export const share = <In = unknown, Out = unknown>(
         }
         break;
       }
+      case "echo":
+        if (data[1] === me) caughtUp();
+        break;
       case "bye":
         leading.bury_(data[1]);
         break;
@@ -178,6 +183,17 @@ export const share = <In = unknown, Out = unknown>(
     }
   };
 
+  let caughtUp: () => void;
+  /** Resolves when this tab has heard what was said before. */
+  const catchUp = () =>
+    new Promise<void>((resolve) => {
+      caughtUp = resolve;
+      // A channel does not hear itself, and another one does.
+      const other = new BroadcastChannel(channelOf);
+      other.postMessage(["echo", me] satisfies Word<Out>);
+      other.close();
+    });
+
   /** Lets go what this tab holds, the latest first. */
   const held: (() => void)[] = [];
   const letGo = () => signal.aborted && held.splice(0).forEach((release) => release());
@@ -189,7 +205,9 @@ export const share = <In = unknown, Out = unknown>(
     tell(["hi"]);
     const release = await hold(`throughline:${name} shared`, signal);
     held.push(release);
+    if (signal.aborted) return;
     try {
+      await catchUp();
       await leading.lead_();
     } catch (error) {
       release();

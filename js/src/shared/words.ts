@@ -11,6 +11,7 @@ export type Plain = readonly [code: string, text: string, body?: unknown];
 export type Word<Out> =
   | readonly ["hi"]
   | readonly ["bye", tab: string]
+  | readonly ["echo", tab: string]
   | readonly ["lead", tab: string, told: Told]
   | readonly ["from", tab: string, no: number]
   | readonly ["send", tab: string, no: number, kind: Kind, body: Out]
