@@ -40,7 +40,7 @@ export const strand = (state: SavedState | undefined, queue: readonly Held[], in
   if (state?.[2]) return;
   for (const [tag, seq, re, body, size] of queue) if (!seq && !re) inner.accept_(tag, 0, body, size);
   const unknown = queue.filter(([, seq]) => seq);
-  if (unknown[0]) setTimeout(() => inner.report_(new ThroughlineError("lost"), unknown));
+  if (unknown[0]) setTimeout(() => inner.report_(new ThroughlineError("lost"), unknown), 0);
 };
 
 /** What a journal may do with a socket. */
