@@ -191,6 +191,8 @@ export class FakeWebSocket {
   onmessage?: (event: { data: string }) => void;
   of: ServerSession | undefined;
   attachment = 0;
+  /** Once something of it was swallowed, all behind that is too: nothing loses a part of a stream and carries the rest. */
+  mute = false;
   constructor(
     readonly url: string,
     readonly protocol: string,
@@ -212,7 +214,7 @@ export class FakeWebSocket {
     host.later(0.5, () => this.readyState === 1 && this.arrive(text));
   }
   arrive(text: string): void {
-    if (host.mode === "mute") return;
+    if ((this.mute ||= host.mode === "mute")) return;
     host.batches.push(text);
     const frames = read(text);
     if (frames[0]?.[0] === "hello") {
