@@ -2,7 +2,7 @@
 //! reordered, and the handler runs once.
 //!
 //! Each run mixes bodies, JSON and binary, from nothing to the largest. A run that fails prints its name;
-//! `SWITCHING=<name> cargo test --test switching named_runs -- --nocapture` makes only that run.
+//! `SWITCHING="<name> <name>" cargo test --test switching by_its_name -- --nocapture` makes only those runs.
 
 #![expect(
     clippy::unwrap_used,
@@ -124,10 +124,15 @@ async fn random_moves_and_cuts_lose_nothing() {
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
 }
 
-/// The runs that the environment names, one after the other.
+/// The runs that `SWITCHING` names, one after the other, or one that is cut.
 #[tokio::test]
-async fn named_runs() {
-    for name in std::env::var("SWITCHING").unwrap_or_default().split_whitespace() {
+async fn a_run_is_made_again_by_its_name() {
+    let cut = Some(Cut { direction: Direction::Down, after: 5_000 });
+    let run =
+        Run { from: Sse, to: WebSocket, encoding: Encoding::Binary, how: How::MovedByServer, cut, seed: 7 };
+    assert_eq!(run.to_string().parse(), Ok(run.clone()));
+    let names = std::env::var("SWITCHING").unwrap_or_else(|_| run.to_string());
+    for name in names.split_whitespace() {
         let run: Run = name.parse().unwrap_or_else(|()| panic!("not a run: {name}"));
         let began = std::time::Instant::now();
         let carrier = run.make().await.carrier;
